@@ -1,0 +1,121 @@
+"""Fixtures for all tests: real parts, each skipped (or failed, see REQUIRE) where it is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from images import base
+from kit.images import Images
+from kit.redis import RedisServer
+from kit.registry import Registry
+from kit.require import missing, required
+from kit.serving import Served
+
+
+def pytest_configure() -> None:
+    required()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("DRAY_TEST_FULL") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason="long: make test-full"))
+
+
+# --- redis
+
+
+@pytest.fixture(scope="session")
+def redis() -> None:
+    """redis-server is installed."""
+    if shutil.which("redis-server") is None:
+        missing("redis", "redis-server is not installed (Debian: apt install redis-server)")
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis: None) -> Iterator[RedisServer]:
+    """One for all tests, which `flush` it first if they care; not to be killed."""
+    server = RedisServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def make_redis(redis: None) -> Iterator[Callable[..., RedisServer]]:
+    """make_redis(*options): a RedisServer of the test's own, to kill and start again."""
+    with ExitStack() as made:
+
+        def make(*options: str) -> RedisServer:
+            server = RedisServer(*options)
+            made.callback(server.remove)
+            return server
+
+        yield make
+
+
+# --- docker
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """The real engine that DOCKER_HOST names, or the local one; with a static busybox at hand to make images of."""
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+        base()
+    except (DockerException, FileNotFoundError) as error:
+        missing("docker", str(error))
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.DockerClient) -> Images:
+    """image("sort", "-u"), image.shell("echo hello"): the name of an image that runs it."""
+    return Images(engine)
+
+
+@pytest.fixture
+def registry(engine: docker.DockerClient) -> Iterator[Callable[..., Registry]]:
+    """registry(login=False): a Registry of the test's own."""
+    if shutil.which("docker-registry") is None:
+        missing("docker", "docker-registry is not installed (Debian: apt install docker-registry)")
+    with ExitStack() as made:
+
+        def make(login: bool = False) -> Registry:
+            started = Registry(engine, login)
+            made.callback(started.remove)
+            return started
+
+        yield make
+
+
+# --- dray
+
+
+@pytest.fixture
+def serve(redis: None, engine: docker.DockerClient) -> Iterator[Callable[..., Served]]:
+    """serve(*args, NAME="value", …): a Served, ready; its log is shown when the test fails."""
+    with ExitStack() as made:
+
+        def make(*args: str, **env: str | None) -> Served:
+            served = Served(engine, args, env)
+            made.callback(served.close)
+            return served
+
+        yield make
+
+
+@pytest.fixture
+def dray(serve: Callable[..., Served]) -> Served:
+    """A `dray serve` as it comes."""
+    return serve()

@@ -1,0 +1,1 @@
+"""What tests share. tests/conftest.py makes fixtures of it."""

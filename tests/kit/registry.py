@@ -1,0 +1,72 @@
+"""A real image registry on this machine: Debian's docker-registry. The engine speaks plain HTTP to 127.0.0.0/8."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import docker
+import httpx
+from docker.errors import ImageNotFound
+
+from kit.process import Process, free_port, wait_ready
+
+USER, PASSWORD = "dray", "open-sesame"
+_HTPASSWD = f"{USER}:$2b$05$NRztrkKu6G2VpfHyApQwa.OeaVqRQ1gR/XvkRFBQ2RVH95KW9Foja\n"
+_CONFIG = """\
+version: 0.1
+log: {{accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {dir}/images}}, delete: {{enabled: true}}}}
+http: {{addr: "{address}"}}
+"""
+_LOGIN = "auth: {{htpasswd: {{realm: dray, path: {dir}/htpasswd}}}}\n"
+
+
+class Registry:
+    """Runs from the start. With `login`, only USER with PASSWORD may pull and push."""
+
+    def __init__(self, engine: docker.DockerClient, login: bool = False) -> None:
+        self.engine, self.login = engine, login
+        self.dir = Path(tempfile.mkdtemp(prefix="dray-registry-"))
+        self.address = f"127.0.0.1:{free_port()}"
+        (self.dir / "htpasswd").write_text(_HTPASSWD)
+        (self.dir / "config.yml").write_text((_CONFIG + _LOGIN * login).format(dir=self.dir, address=self.address))
+        self._pushed: set[str] = set()
+        self.start()
+
+    def start(self) -> None:
+        self.process = Process(["docker-registry", "serve", str(self.dir / "config.yml")], self.dir / "output.log")
+        wait_ready(self.process, self._answers, 30, "docker-registry")
+
+    def push(self, image: str, name: str, tag: str = "latest") -> str:
+        """The reference to pull it by. The engine itself holds it no more under that name."""
+        repository = f"{self.address}/{name}"
+        self.engine.images.get(image).tag(repository, tag)
+        login = {"auth_config": {"username": USER, "password": PASSWORD}} if self.login else {}
+        for told in self.engine.images.push(repository, tag, stream=True, decode=True, **login):
+            assert "error" not in told, told
+        self.forget(f"{repository}:{tag}")
+        return f"{repository}:{tag}"
+
+    def forget(self, reference: str) -> None:
+        """The engine drops what it holds under that name; the registry keeps it."""
+        self._pushed.add(reference)
+        with suppress(ImageNotFound):
+            self.engine.images.remove(reference, force=True)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def remove(self) -> None:
+        self.process.kill()
+        for reference in self._pushed:
+            self.forget(reference)
+        shutil.rmtree(self.dir)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"http://{self.address}/v2/").status_code in (200, 401)
+        except httpx.TransportError:
+            return False

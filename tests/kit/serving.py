@@ -1,0 +1,162 @@
+"""A real `dray serve`: started, asked over HTTP, killed, started again on the same data, and looked after at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+from redis import Redis
+
+from kit.process import Process, free_port, until, wait_ready
+
+READY_WITHIN = 60
+_CLEAN_WITHIN = 20
+_LOG_TAIL = 200  # lines shown with a failed test
+
+
+class Served:
+    """One data directory and port; `start` runs a process on it. `env` is added to this process's, None takes a variable away."""
+
+    def __init__(self, engine: docker.DockerClient, args: Sequence[str] = (), env: Mapping[str, str | None] | None = None) -> None:
+        self.engine = engine
+        self.dir = Path(tempfile.mkdtemp(prefix="dray-serve-"))
+        self.data_dir = self.dir / "data"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._args, self._env = list(args), _environment(env or {})
+        token = self._env.get("DRAY_TOKEN")
+        self.http = httpx.Client(base_url=self.url, timeout=30, headers={"Authorization": f"Bearer {token}"} if token else {}, trust_env=False)
+        self.instance: str | None = None
+        try:
+            self.start()
+        except BaseException:
+            self._remove()
+            raise
+
+    # --- the process
+
+    def start(self) -> None:
+        """Returns when it is ready."""
+        command = [str(Path(sys.executable).parent / "dray"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self._args]
+        self.process = Process(command, self.dir / "output.log", self._env)
+        wait_ready(self.process, self._ready, READY_WITHIN, "dray serve")
+        self.instance = self._instance()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        self.process.kill()
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        return self.process.stop()
+
+    @property
+    def running(self) -> bool:
+        return self.process.code is None
+
+    # --- the API
+
+    def post(self, job: Mapping[str, Any] | str | bytes) -> str:
+        """Its id. A text or bytes go as they are."""
+        sent = {"content": job} if isinstance(job, str | bytes) else {"json": job}
+        answer = self.http.post("/jobs", **sent)
+        assert answer.status_code == 201, f"{answer.status_code} {answer.text}"
+        return str(answer.json()["id"])
+
+    def record(self, job_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"/jobs/{job_id}").raise_for_status().json()
+        return found
+
+    def wait(self, job_id: str, within: float = 60) -> dict[str, Any]:
+        """Its record once the job has ended."""
+        deadline = time.monotonic() + within
+        while (record := self.record(job_id))["status"] == "running":
+            assert time.monotonic() < deadline, f"job still running after {within} s: {record}"
+            time.sleep(0.02)
+        return record
+
+    def run(self, job: Mapping[str, Any] | str | bytes, within: float = 60) -> dict[str, Any]:
+        """The record of a job posted and waited for."""
+        return self.wait(self.post(job), within)
+
+    def log(self, job_id: str, index: int = 0) -> list[str]:
+        lines: list[str] = self.http.get(f"/jobs/{job_id}/log", params={"index": index}).raise_for_status().json()["lines"]
+        return lines
+
+    def output(self, job_id: str) -> bytes:
+        return self.http.get(f"/jobs/{job_id}/output").raise_for_status().content
+
+    # --- what it has on the engine
+
+    def containers(self, job_id: str | None = None) -> list[Any]:
+        """All of this instance, or of one job of it."""
+        found: list[Any] = self.engine.containers.list(all=True, filters=self._labels(job_id), ignore_removed=True)
+        return found
+
+    def volumes(self, job_id: str | None = None) -> list[Any]:
+        found: list[Any] = self.engine.volumes.list(filters=self._labels(job_id))
+        return found
+
+    # --- the end
+
+    def close(self) -> None:
+        """Stops it, and prints its log for pytest to show with a failed test. Raises AssertionError where it leaves anything behind.
+
+        One that the test itself ended may leave what it likes.
+        """
+        was_running = self.running
+        try:
+            if was_running:
+                until(lambda: not self._of_jobs(), _CLEAN_WITHIN, f"nothing of a job is left: {self._of_jobs()}")
+                assert self.stop() == 0
+                assert not self._left(), f"left behind: {self._left()}"
+        finally:
+            print(f"--- dray serve, port {self.port}", *self.process.output.splitlines()[-_LOG_TAIL:], sep="\n")
+            self._remove()
+
+    def _remove(self) -> None:
+        self.process.kill()
+        self.http.close()
+        for container in self.containers() if self.instance else ():
+            container.remove(force=True, v=True)
+        for volume in self.volumes() if self.instance else ():
+            volume.remove(force=True)
+        shutil.rmtree(self.dir)
+
+    def _left(self) -> list[str]:
+        return [thing.name for thing in (*self.containers(), *self.volumes())]
+
+    def _of_jobs(self) -> list[str]:
+        """Containers that ran, or run, a step."""
+        return [container.name for container in self.containers() if "dray.step" in container.labels]
+
+    def _labels(self, job_id: str | None) -> dict[str, str | list[str] | bool]:
+        return {"label": [f"dray.instance={self.instance}", *([f"dray.job={job_id}"] if job_id else [])]}
+
+    def _ready(self) -> bool:
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def _instance(self) -> str:
+        url = self._env.get("REDIS_URL") or f"unix://{self.data_dir}/redis/redis.sock"
+        with Redis.from_url(url) as client:
+            found = client.get("dray:instance")
+        assert isinstance(found, bytes), "no dray:instance in Redis"
+        return found.decode()
+
+
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Without what would lead the process elsewhere than the test says."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_")) and name != "LOG_LEVEL"}
+    merged: dict[str, str | None] = {**own, "LOG_LEVEL": "debug", **changes}
+    return {name: value for name, value in merged.items() if value is not None}
