@@ -1,0 +1,140 @@
+"""All settings, read once from the command line and the environment into one frozen object. docs/configuration.md lists them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dray.errors import BadSetting
+
+LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`redis_url` None: `dray serve` starts a Redis of its own in `data_dir`. Sizes in bytes."""
+
+    host: str = "127.0.0.1"
+    port: int = 3000
+    data_dir: Path = Path("dray-data")
+    redis_url: str | None = None
+    outputs: str = ""
+    token: str | None = None
+    no_auth: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    log_level: str = "info"
+    jobs: int = 4
+    ahead: int = 2
+    log_cap: int = 16 * 2**20
+    data_cap: int = 64 * 2**30
+    disk_floor: int = 2**30
+
+    @property
+    def outputs_url(self) -> str:
+        """Where outputs too large for Redis are kept."""
+        return self.outputs or (self.data_dir.absolute() / "outputs").as_uri()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the API listens to this machine only."""
+        return self.host in _LOOPBACK or self.host.startswith("127.")
+
+    def checked(self) -> Settings:
+        """Itself. Raises BadSetting where the settings together are unsafe."""
+        if not self.loopback and self.token is None and not self.no_auth:
+            raise BadSetting(
+                f"--host {self.host} listens beyond this machine: set DRAY_TOKEN, which clients then send as 'Authorization: Bearer …', or say --no-auth"
+            )
+        return self
+
+
+def from_environment(environment: Mapping[str, str], **given: object) -> Settings:
+    """Settings from the environment; what the command line gave (not None) wins. Raises BadSetting, naming the variable."""
+    found: dict[str, object] = {"jobs": 2 * (os.cpu_count() or 1)}
+    for variable, (name, parse) in _VARIABLES.items():
+        text = environment.get(variable, "")
+        if text:
+            found[name] = _parsed(variable, text, parse)
+    if not found.get("redis_url") and environment.get("REDIS_PORT"):
+        found["redis_url"] = _parsed("REDIS_PORT", environment["REDIS_PORT"], _link)
+    found.update({name: value for name, value in given.items() if value is not None})
+    return Settings(**found).checked()  # type: ignore[arg-type]
+
+
+def log_level(environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """LOG_LEVEL's value, and what to report where it is none of the six: then it is `info`."""
+    level = environment.get("LOG_LEVEL", "").lower() or "info"
+    if level in LOG_LEVELS:
+        return level, None
+    return "info", f"LOG_LEVEL {level!r} is none of {', '.join(LOG_LEVELS)}: using info"
+
+
+def _parsed(variable: str, text: str, parse: Callable[[str], object]) -> object:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise BadSetting(f"{variable}: {error}") from None
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ValueError(f"must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    count = _count(text)
+    if count == 0:
+        raise ValueError("must be at least 1")
+    return count
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,18})\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise ValueError(f"must be a size such as 1048576, 16MiB or 2GiB, not {text!r}")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _redis_url(text: str) -> str:
+    if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must be redis://host:port/db, rediss://… or unix:///path")
+    return text
+
+
+def _link(text: str) -> str:
+    """Docker's link form, `tcp://host:port`."""
+    parts = urlsplit(text)
+    if parts.scheme != "tcp" or not parts.hostname or not parts.port:
+        raise ValueError(f"must be tcp://host:port, not {text!r}")
+    return f"redis://{parts.netloc}"
+
+
+def _token(text: str) -> str:
+    if len(text) < 16 or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be at least 16 printable ASCII characters without blanks")
+    return text
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
+
+
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "REDIS_URL": ("redis_url", _redis_url),
+    "DRAY_DATA_DIR": ("data_dir", Path),
+    "DRAY_OUTPUTS": ("outputs", str),
+    "DRAY_TOKEN": ("token", _token),
+    "DRAY_HOSTS": ("allowed_hosts", _hosts),
+    "DRAY_JOBS": ("jobs", _positive),
+    "DRAY_AHEAD": ("ahead", _count),
+    "DRAY_LOG_CAP": ("log_cap", _size),
+    "DRAY_DATA_CAP": ("data_cap", _size),
+    "DRAY_DISK_FLOOR": ("disk_floor", _size),
+}
