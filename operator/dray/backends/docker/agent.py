@@ -1,0 +1,119 @@
+"""The agent: the runner, executed in a job's sandbox, that tells of the volume and reads it. docs/protocol.md has its words.
+
+One exec for each open pod, kept as long as the pod is worked on. When this process dies the engine closes the agent's
+stdin and it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from collections.abc import Callable
+
+from dray.backends.docker.engine import Engine, settle
+from dray.errors import Unavailable
+from dray.runner import AGENT
+
+log = logging.getLogger(__name__)
+_ANSWER_WITHIN = 60  # seconds
+
+
+class Agent:
+    """A conversation with one sandbox. `changed` is called once when something changed after the last `look`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, changed: Callable[[], None]) -> None:
+        self._reader, self._writer, self._changed = reader, writer, changed
+        self._asked: dict[int, asyncio.Future[bytes]] = {}
+        self._number = 0
+        self._buffer = bytearray()
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def open(cls, engine: Engine, sandbox: str, changed: Callable[[], None]) -> Agent:
+        """Raises Unavailable, or APIError when the sandbox is not there or not running."""
+        exec_id = (await engine.call(engine.api.exec_create, sandbox, list(AGENT), stdin=True, stdout=True, stderr=False))["Id"]
+        reader, writer = await engine.stream("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
+        return cls(reader, writer, changed)
+
+    @property
+    def alive(self) -> bool:
+        return not self._listening.done()
+
+    async def look(self) -> bytes:
+        """The listing of the volume, and from now on one call of `changed`."""
+        return await self._ask("look")
+
+    async def read(self, name: str, offset: int, size: int) -> bytes:
+        """Up to `size` bytes; empty at the file's end. Raises FileNotFoundError."""
+        return await self._ask(f"read {name} {offset} {size}")
+
+    async def drop(self, name: str) -> None:
+        await self._ask(f"drop {name}")
+
+    async def close(self) -> None:
+        self._listening.cancel()
+        await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def _ask(self, request: str) -> bytes:
+        if not self.alive:
+            raise Unavailable("engine: the sandbox's agent has ended")
+        self._number += 1
+        answer = self._asked[self._number] = asyncio.get_running_loop().create_future()
+        try:
+            self._writer.write(f"{self._number} {request}\n".encode())
+            await self._writer.drain()
+            return await asyncio.wait_for(answer, _ANSWER_WITHIN)
+        except (OSError, TimeoutError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise Unavailable(f"engine: the sandbox's agent does not answer: {error}") from error
+        finally:
+            self._asked.pop(self._number, None)
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                await self._answer(await self._line())
+        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+            log.debug("agent ended: %s", error)
+        finally:
+            for answer in self._asked.values():
+                if not answer.done():
+                    answer.set_exception(Unavailable("engine: the sandbox's agent has ended"))
+            await settle(self._writer)
+            self._changed()
+
+    async def _answer(self, line: bytes) -> None:
+        number, size = (int(word) for word in line.split())
+        if number == 0:
+            return self._changed()
+        body = await self._take(size) if size > 0 else b""
+        answer = self._asked.get(number)
+        if answer is None or answer.done():
+            return None
+        if size < 0:
+            answer.set_exception(FileNotFoundError() if -size == errno.ENOENT else Unavailable(f"engine: agent: {os.strerror(-size)}"))
+        else:
+            answer.set_result(body)
+        return None
+
+    async def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            await self._frame()
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    async def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            await self._frame()
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    async def _frame(self) -> None:
+        """One frame of the engine's multiplexed stream: 1 byte stream, 3 bytes nothing, 4 bytes length, payload."""
+        head = await self._reader.readexactly(8)
+        self._buffer += await self._reader.readexactly(int.from_bytes(head[4:], "big"))

@@ -1,0 +1,111 @@
+"""Images of steps: looked up, pulled when absent, refreshed on request, each pull told of in the operator's log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.utils import parse_repository_tag
+
+from dray.backends.docker.engine import Engine, status_of
+from dray.errors import Unavailable
+from dray.spec import Step
+from dray.state import Fault, Reason
+
+log = logging.getLogger(__name__)
+_TRIES = 3
+_FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image on the engine. `command`: what it runs, entrypoint and command in one."""
+
+    id: str
+    command: tuple[str, ...]
+
+
+class PullFailed(Exception):
+    """What the registry or the way to it had against a pull."""
+
+
+class Images:
+    """The images of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._pulling: dict[str, asyncio.Lock] = {}
+
+    async def find(self, source: str) -> Found | None:
+        """The image as the engine has it now."""
+        try:
+            found = await self._engine.call(self._engine.api.inspect_image, source)
+        except ImageNotFound:
+            return None
+        config = found.get("Config") or {}
+        return Found(found["Id"], (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))
+
+    async def pull(self, step: Step) -> Found | Fault:
+        """The image, pulled where it is absent or to be refreshed; a fault when it cannot be had."""
+        lock = self._pulling.setdefault(step.source, asyncio.Lock())
+        try:
+            async with lock:
+                before = await self.find(step.source)
+                if before is not None and not step.refresh:
+                    return before
+                fault = await self._pull(step.source)
+                found = await self.find(step.source)
+        finally:
+            if not lock.locked():
+                self._pulling.pop(step.source, None)
+        if fault is not None or found is None:
+            return fault or Fault(Reason.IMAGE_NOT_FOUND, f"image {step.source} was pulled but is not there")
+        if before is not None and before.id != found.id:
+            await self._remove(before.id)
+        return found
+
+    async def _pull(self, source: str) -> Fault | None:
+        pause = _FIRST_PAUSE
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                await self._engine.call(self._pull_once, source)
+                return None
+            except NotFound as error:
+                return Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: {error.explanation}")
+            except (PullFailed, Unavailable, APIError) as error:
+                if not tries_left:
+                    return Fault(Reason.IMAGE_PULL_FAILED, f"image {source}: {error}")
+                log.warning("pulling %s failed, trying again in %.0f s: %s", source, pause, error)
+            await asyncio.sleep(pause)
+            pause *= 2
+        return None
+
+    def _pull_once(self, source: str) -> None:
+        """Runs in a thread. Logins are read anew from config.json each time, so that a `docker login` counts at once."""
+        repository, tag = parse_repository_tag(source)
+        self._engine.pulls.reload_config()
+        log.info("pulling %s", source)
+        for line in _milestones(self._engine.pulls.pull(repository, tag or "latest", stream=True, decode=True)):
+            log.info("pulling %s: %s", source, line)
+
+    async def _remove(self, image_id: str) -> None:
+        """The image that a refresh replaced; one still in use stays, as in the original."""
+        try:
+            await self._engine.call(self._engine.api.remove_image, image_id)
+            log.info("removed the image %s that a refresh replaced", image_id)
+        except APIError as error:
+            log.info("kept the image %s that a refresh replaced: %s", image_id, error.explanation if status_of(error) else error)
+
+
+def _milestones(progress: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The lines of a pull worth a log line. Raises PullFailed for an error that came after the pull began."""
+    for event in progress:
+        if "error" in event:
+            raise PullFailed(event["error"])
+        status = event.get("status", "")
+        if status.startswith(("Pull complete", "Already exists", "Digest:", "Status:")):
+            yield f"{event['id']}: {status}" if event.get("id") else status

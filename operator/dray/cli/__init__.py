@@ -1,0 +1,52 @@
+"""The `dray` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from dray import logs, settings
+from dray.cli import run
+from dray.errors import BadSetting
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 ended when told to, 2 a setting that cannot be used."""
+    given = vars(_parser().parse_args(argv))
+    command = given.pop("command")
+    level, complaint = settings.log_level(os.environ)
+    logs.configure(level)
+    if complaint:
+        logging.getLogger(__name__).error(complaint)
+    try:
+        return run.run(command, settings.from_environment(os.environ, log_level=level, **given))
+    except BadSetting as error:
+        print(f"dray {command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dray", description="Run jobs made of container steps: the output of each is the input of the next.")
+    parser.add_argument("--version", action="version", version=f"dray {version('dray')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="API, operator and a Redis of their own: all of it, on one machine")
+    api = commands.add_parser("api", help="the API alone, on a shared Redis (REDIS_URL)")
+    operator = commands.add_parser("operator", help="the operator alone, on a shared Redis (REDIS_URL)")
+    for parser_with_api in (serve, api):
+        parser_with_api.add_argument("-p", "--port", type=_port, help="port to listen on (3000)")
+        parser_with_api.add_argument("--host", help="address to listen on (127.0.0.1)")
+        parser_with_api.add_argument("--no-auth", action="store_true", default=None, help="listen beyond this machine without a token")
+    for any_parser in (serve, api, operator):
+        any_parser.add_argument("--data-dir", type=Path, help="where Redis and outputs are kept (./dray-data)")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text[:6]) <= 65535:
+        raise argparse.ArgumentTypeError("must be a port, 0 to 65535")
+    return int(text)

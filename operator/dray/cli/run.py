@@ -1,0 +1,144 @@
+"""What `dray serve`, `dray api` and `dray operator` wire together and run until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+
+import uvicorn
+import uvloop
+from dray_api.app import create_app
+
+from dray.backends.docker import DockerBackend
+from dray.embedded import RedisServer
+from dray.errors import BadSetting
+from dray.loop import Loop
+from dray.outputs import Outputs
+from dray.settings import Settings
+from dray.store import Store
+
+log = logging.getLogger(__name__)
+_SHUTDOWN_WITHIN = 5  # seconds for requests under way
+
+
+def run(command: str, settings: Settings) -> int:
+    """Raises BadSetting."""
+    try:
+        uvloop.run({"serve": _serve, "api": _api, "operator": _operator}[command](settings))
+    except* BadSetting as group:
+        raise _first(group) from None
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    with _listener(settings) as listener:
+        async with _redis(settings) as complete, _store(complete) as store:
+            backend, outputs = DockerBackend(complete), Outputs(complete.outputs_url)
+
+            async def ready() -> None:
+                await store.ping()
+                await backend.ping()
+
+            await _until_told(_listen(complete, store, outputs, ready, listener), Loop(complete, store, backend, outputs).run())
+
+
+async def _api(settings: Settings) -> None:
+    with _listener(settings) as listener:
+        async with _store(_with_redis_url(settings)) as store:
+            await _until_told(_listen(settings, store, Outputs(settings.outputs_url), store.ping, listener))
+
+
+async def _operator(settings: Settings) -> None:
+    async with _store(_with_redis_url(settings)) as store:
+        await _until_told(Loop(settings, store, DockerBackend(settings), Outputs(settings.outputs_url)).run())
+
+
+# --- parts
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, leaving the signals to us: Redis must stop after it, in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _listen(settings: Settings, store: Store, outputs: Outputs, ready: Callable[[], Awaitable[None]], listener: socket.socket) -> None:
+    app = create_app(settings, store, outputs, ready)
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN)
+    server = _Server(config)
+    host, port = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+
+
+@contextlib.contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    """Bound before anything is started, so that a port in use is told at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise BadSetting(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from None
+        yield listener
+
+
+@contextlib.asynccontextmanager
+async def _redis(settings: Settings) -> AsyncIterator[Settings]:
+    """The settings with a Redis to use: the one they name, or one of our own."""
+    if settings.redis_url is not None:
+        yield settings
+        return
+    async with RedisServer(settings.data_dir) as server:
+        yield replace(settings, redis_url=server.url)
+
+
+@contextlib.asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[Store]:
+    assert settings.redis_url is not None  # _redis, _with_redis_url
+    store = Store(settings.redis_url)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _with_redis_url(settings: Settings) -> Settings:
+    if settings.redis_url is None:
+        raise BadSetting("REDIS_URL is not set: it must name the Redis that API and operator share, such as redis://host:6379 (`dray serve` brings its own)")
+    return settings
+
+
+async def _until_told(*works: Awaitable[None]) -> None:
+    """Run all until SIGTERM or SIGINT, or until one fails."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_awaited(work)) for work in works]
+        await told.wait()
+        log.info("stopping")
+        for task in tasks:
+            task.cancel()
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,97 @@
+"""The Python side of the native runner: where it is, how it is called, and what its files say. docs/protocol.md is the whole of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from dray.errors import BadSetting
+from dray.settings import Settings
+from dray.spec import Step
+from dray.state import Status
+
+VOLUME_DIR = "/.dray"
+RUNNER_DIR = "/.dray-bin"
+RUNNER = f"{RUNNER_DIR}/dray-runner"
+SANDBOX = (RUNNER, "sandbox")
+AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
+MAX_READ = 2**20  # bytes asked of the agent at a time
+
+
+def binary() -> bytes:
+    """The native program. Raises BadSetting where it was not built."""
+    path = Path(__file__).parent / "bin" / "dray-runner"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadSetting(f"{path} is missing: `make setup` builds it") from None
+
+
+def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings) -> list[str]:
+    """What a step's container runs: the runner, and behind its gate the image's own command."""
+    options = ["--dir", VOLUME_DIR, "--step", str(step), "--attempt", str(attempt), "--output", spec.output]
+    if spec.delimiters:
+        options += ["--begin", spec.delimiters[0], "--end", spec.delimiters[1]]
+    caps = ["--log-cap", str(settings.log_cap), "--data-cap", str(settings.data_cap), "--floor", str(settings.disk_floor)]
+    return [RUNNER, "step", *options, *caps, "--", *command]
+
+
+def output_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.out"
+
+
+def log_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What one attempt left in the volume. `out` and `log` are sizes in bytes, None where the file is not there."""
+
+    claimed_at: int | None = None
+    status: Status | None = None
+    out: int | None = None
+    log: int | None = None
+
+
+def traces(listing: bytes) -> dict[tuple[int, int], Traces]:
+    """The agent's `look` reply as traces by (step, attempt)."""
+    found: dict[tuple[int, int], dict[str, object]] = {}
+    for key, kind, size, text in _files(listing):
+        field, value = _FIELDS[kind](size, text)
+        found.setdefault(key, {})[field] = value
+    return {key: Traces(**fields) for key, fields in found.items()}  # type: ignore[arg-type]
+
+
+def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
+    """((step, attempt), kind, size, content) of each file of an attempt; a step's verdict is the gates' business alone."""
+    for line in listing.decode(errors="replace").splitlines():
+        name, _, rest = line.partition(" ")
+        size, _, text = rest.partition(" ")
+        match name.split("."):
+            case [step, attempt, kind] if kind in _FIELDS and step.isdecimal() and attempt.isdecimal():
+                yield (int(step), int(attempt)), kind, int(size), text
+
+
+def _status(text: str) -> Status | None:
+    """None where it is no status of the runner's: a step may have written there."""
+    try:
+        found = orjson.loads(text)
+        numbers = [found[name] for name in ("exit", "code", "signal", "errno", "in", "out", "started", "finished")]
+        if not all(isinstance(number, int) for number in numbers):
+            return None
+        exit_code, code, signal, errno, size_in, size_out, started, finished = numbers
+        return Status(exit_code, code, signal, str(found["error"]), errno, size_in, size_out, started, finished)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+
+
+_FIELDS: dict[str, Callable[[int, str], tuple[str, object]]] = {
+    "claim": lambda size, text: ("claimed_at", int(text) if text.isdecimal() else 0),
+    "status": lambda size, text: ("status", _status(text)),
+    "out": lambda size, text: ("out", size),
+    "log": lambda size, text: ("log", size),
+}

@@ -1,0 +1,69 @@
+"""Log shipping: from the log files in a job's volume to the store, chunk by chunk, each line once whatever crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from dray.backends import Backend
+from dray.errors import Stale, Unavailable
+from dray.log import Cursor, Tail
+from dray.state import Job
+from dray.store import Store
+
+log = logging.getLogger(__name__)
+_PAUSE = 0.5  # seconds after something did not answer
+
+
+class Shipper:
+    """Ships the log of one job. `run` does so as it grows; `drain` once more, to its end."""
+
+    def __init__(self, job_id: str, store: Store, backend: Backend) -> None:
+        self._job_id, self._store, self._backend = job_id, store, backend
+        self._tails: dict[tuple[int, int], Tail] = {}
+        self._cursors: Mapping[tuple[int, int], Cursor] | None = None
+        self._job: Job | None = None
+        self._grown = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+
+    def seen(self, job: Job) -> None:
+        """The pod was looked at: ship what there is."""
+        self._job = job
+        self._grown.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._grown.wait()
+            self._grown.clear()
+            try:
+                if self._job is not None and not self._job.doomed:
+                    await self.drain(self._job)
+            except (Stale, Unavailable, FileNotFoundError) as error:
+                log.debug("log waits: %s", error, extra={"job": self._job_id})
+                await asyncio.sleep(_PAUSE)
+
+    async def drain(self, job: Job) -> None:
+        """Ship every whole line of the log files as they were at the last look, step after step."""
+        async with self._one_at_a_time:
+            for key, size in sorted(self._backend.logs(job).items()):
+                await self._ship(job, key, size)
+
+    async def _ship(self, job: Job, key: tuple[int, int], size: int) -> None:
+        tail = self._tails.get(key) or await self._tail(key)
+        try:
+            while tail.offset < size and (raw := await self._backend.read_log(job, key, tail.offset)):
+                chunk = tail.feed(raw)
+                if chunk is not None:
+                    await self._store.append(self._job_id, key, chunk)
+        except (Stale, Unavailable):
+            self._tails.clear()  # what was fed but not kept must be read again, from where the store says
+            self._cursors = None
+            raise
+        self._tails[key] = tail
+
+    async def _tail(self, key: tuple[int, int]) -> Tail:
+        if self._cursors is None:
+            self._cursors = await self._store.cursors(self._job_id)
+        return Tail(self._cursors.get(key, Cursor()))

@@ -1,0 +1,87 @@
+"""What the README and docs/api.md tell a reader to type does what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import docker
+import pytest
+
+import images
+from kit.serving import Served
+
+ROOT = Path(__file__).parents[2]
+BASE = "http://127.0.0.1:3000"  # where a reader's Dray listens
+
+
+def blocks(file: str, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run(*command: str, **env: str) -> str:
+    """What it wrote. As from a reader's shell: not as part of the make that may run this test."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTEST_"))}
+    done = subprocess.run(command, cwd=ROOT, env={**own, **env}, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def labelled(engine: docker.DockerClient) -> set[str]:
+    """Containers and volumes of any dray."""
+    filters: dict[str, str | list[str] | bool] = {"label": "dray.instance"}
+    return {str(thing.id) for thing in (*engine.containers.list(all=True, filters=filters), *engine.volumes.list(filters=filters))}
+
+
+def test_the_two_commands_are_the_readmes_first() -> None:
+    assert blocks("README.md", "bash")[0].split("\n") == ["make demo", "make test", ""]
+
+
+@pytest.mark.timeout(300)
+def test_make_demo_shows_a_job_and_leaves_nothing(engine: docker.DockerClient, redis: None) -> None:
+    before = labelled(engine)
+    shown = run("make", "demo")
+    assert '"status": "complete"' in shown
+    assert shown.count("  | ") >= 40  # 30 lines of log, 10 of output
+    assert "Dray is stopped" in shown
+    assert labelled(engine) == before
+
+
+def test_make_test_finds_the_tests() -> None:
+    found = run("make", "test", PYTEST_ADDOPTS="--collect-only -q")
+    assert "test_make_test_finds_the_tests" in found
+
+
+def test_the_first_five_minutes(dray: Served, engine: docker.DockerClient) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    images.ensure(engine)
+    asked = [block for block in blocks("README.md", "bash") if BASE in block]
+    script = "curl() { command curl --fail --noproxy '*' --max-time 60 \"$@\"; }\n" + "echo; echo @@@\n".join(asked).replace(BASE, dray.url)
+    _, record, log, output, jobs = run("timeout", "90", "bash", "-euo", "pipefail", "-c", script).split("@@@\n")
+    assert json.loads(record)["status"] in ("running", "complete")
+    assert log.count('{"lines":') == 2
+    assert len(output.split()) == 10
+    assert len(json.loads(jobs)) == 1
+    assert dray.http.get("/jobs").json() == []
+
+
+def test_the_start_in_the_readme_is_the_real_one() -> None:
+    start = next(block for block in blocks("README.md", "bash") if "dray serve" in block).splitlines()
+    assert start == [".venv/bin/python examples/images.py", ".venv/bin/dray serve"]
+    assert "--port" in run(".venv/bin/dray", "serve", "--help")
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/api.md"])
+def test_the_jobs_shown_run(dray: Served, engine: docker.DockerClient, file: str) -> None:
+    images.ensure(engine)
+    shown = [json.loads(block) for block in blocks(file, "json")]
+    jobs = [job for job in shown if "steps" in job and "id" not in job]
+    assert len(jobs) == 1
+    record = dray.run(jobs[0])
+    assert record["status"] == "complete", record
