@@ -1,0 +1,23 @@
+"""What the documents print from the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dray.state import MEANING, Reason
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_table_of_meanings_is_the_codes() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    table = re.search(r"<!-- printed from dray.state.MEANING.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert table is not None
+    rows = "".join(f"| {shows} | {means} |\n" for shows, means in MEANING.items())
+    assert table[1] == "| an attempt's box shows | the attempt |\n|---|---|\n" + rows
+
+
+def test_every_reason_is_explained() -> None:
+    text = (DOCS / "api.md").read_text()
+    assert [reason for reason in Reason if f"| `{reason}` |" not in text] == []
