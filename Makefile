@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := 0.13.9
 RUNNER := operator/dray/runner
-export REQUIRE DRAY_TEST_FULL
 
 .PHONY: help setup runner demo test test-full lint format lock wheel clean
 
@@ -48,7 +47,7 @@ clean: ## remove all that was made here
 	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(RUNNER)/bin
 
 runner: $(VENV)/python
-	@$(MAKE) --no-print-directory -C $(RUNNER)
+	@$(MAKE) -s -C $(RUNNER)
 
 $(VENV)/python: | tools
 	python3 -m venv $(VENV)

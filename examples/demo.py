@@ -20,7 +20,7 @@ import docker
 import images
 
 HERE = Path(__file__).parent
-READY_WITHIN = 60  # seconds
+READY_WITHIN, REMOVED_WITHIN = 60, 20  # seconds
 
 
 def main() -> int:
@@ -61,6 +61,7 @@ def run(url: str, file: Path) -> None:
     show(request("GET", f"{url}/jobs/{job_id}/output").decode())
     request("DELETE", f"{url}/jobs/{job_id}")
     say("delete", f"DELETE /jobs/{job_id}")
+    wait_until_removed(job_id)
 
 
 def follow(job_url: str) -> dict[str, object]:
@@ -102,6 +103,19 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
         except (URLError, OSError):
             time.sleep(0.1)
     raise RuntimeError("dray serve did not become ready")
+
+
+def wait_until_removed(job_id: str) -> None:
+    """Dray removes a job's containers and volume behind the scenes, a moment after its end."""
+    label: dict[str, str | list[str] | bool] = {"label": [f"dray.job={job_id}"]}
+    engine, deadline = docker.from_env(), time.monotonic() + REMOVED_WITHIN
+    try:
+        while engine.containers.list(all=True, filters=label, ignore_removed=True) or engine.volumes.list(filters=label):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the engine still holds something of job {job_id}")
+            time.sleep(0.1)
+    finally:
+        engine.close()
 
 
 def request(method: str, url: str, body: bytes | None = None) -> bytes:

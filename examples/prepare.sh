@@ -21,25 +21,27 @@ install() {
     fi
     echo "prepare: installing $*"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@" >/dev/null
 }
 
 start_engine() {
-    if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ]; then
-        systemctl start docker
-    elif [ "$(id -u)" = 0 ] && [ -z "${DOCKER_HOST:-}" ] && command -v dockerd >/dev/null; then
-        local log=/var/log/dockerd.log
-        setsid dockerd >"$log" 2>&1 </dev/null &
-        echo "prepare: started dockerd (log: $log, stop it with: kill $!)"
-    else
+    local log=/var/log/dockerd.log pid=
+    if [ "$(id -u)" != 0 ] || [ -n "${DOCKER_HOST:-}" ] || ! command -v dockerd >/dev/null; then
         echo "prepare: no container engine answers at ${DOCKER_HOST:-the local socket}: start it, or let this user use it (Debian: sudo usermod -aG docker $(id -un), then log in again)" >&2
         exit 1
+    elif [ -d /run/systemd/system ]; then
+        systemctl start docker
+    else
+        setsid dockerd >"$log" 2>&1 </dev/null &
+        pid=$!
+        echo "prepare: started dockerd (log: $log, stop it with: kill $pid)"
     fi
     for _ in $(seq 120); do
         engine_answers && return
+        [ -z "$pid" ] || kill -0 "$pid" 2>/dev/null || break
         sleep 0.5
     done
-    echo "prepare: the container engine does not answer${log:+, see $log}" >&2
+    echo "prepare: the container engine does not answer${pid:+, see $log}" >&2
     exit 1
 }
 

@@ -12,6 +12,7 @@ import pytest
 from docker.errors import DockerException
 
 from images import base
+from kit.dockerd import Dockerd
 from kit.images import Images
 from kit.redis import RedisServer
 from kit.registry import Registry
@@ -93,6 +94,21 @@ def registry(engine: docker.DockerClient) -> Iterator[Callable[..., Registry]]:
 
         def make(login: bool = False) -> Registry:
             started = Registry(engine, login)
+            made.callback(started.remove)
+            return started
+
+        yield make
+
+
+@pytest.fixture
+def own_dockerd(engine: docker.DockerClient) -> Iterator[Callable[..., Dockerd]]:
+    """own_dockerd(tls=False): an engine of the test's own, to kill and start again."""
+    if os.geteuid() != 0 or not shutil.which("dockerd") or not shutil.which("ip"):
+        missing("docker", "starting a second dockerd takes root, dockerd and ip (Debian: iproute2) on the PATH")
+    with ExitStack() as made:
+
+        def make(tls: bool = False) -> Dockerd:
+            started = Dockerd(tls)
             made.callback(started.remove)
             return started
 

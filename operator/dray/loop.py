@@ -24,6 +24,7 @@ from dray.store import Store
 
 log = logging.getLogger(__name__)
 _RESYNC = 10.0  # seconds between looks at everything
+_CLEAN_WITHIN = 10.0  # seconds for the cleaning under way when the operator is told to stop
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # seconds: back-off of a job that met Unavailable
 
 
@@ -43,8 +44,15 @@ class Loop:
                 for source in (self._hear_store, self._hear_backend, self._resync, self._fill):
                     tasks.create_task(_for_ever(source))
         finally:
-            await asyncio.gather(*(work.stop() for work in self._works.values()))
-            await self._backend.stop()
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """What is only being cleaned up may take a moment to be; the rest goes on without us, on the engine."""
+        cleaning = [work.task for work in self._works.values() if work.over]
+        if cleaning:
+            await asyncio.wait(cleaning, timeout=_CLEAN_WITHIN)
+        await asyncio.gather(*(work.stop() for work in self._works.values()))
+        await self._backend.stop()
 
     async def _prepare(self) -> None:
         await self._backend.start(await self._store.instance())
@@ -54,6 +62,8 @@ class Loop:
 
     async def _hear_store(self) -> None:
         async for job_id in self._store.wakes():
+            if _cancelled():  # the client's time-out may have swallowed it
+                raise asyncio.CancelledError
             if job_id is None:
                 self._filling.set()
             else:
@@ -114,7 +124,7 @@ class _Work:
     def __init__(self, reconciler: Reconciler, freed: Callable[[], None], done: Callable[[], None]) -> None:
         self._reconciler, self._freed, self._done = reconciler, freed, done
         self._woken = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
 
     @property
     def over(self) -> bool:
@@ -128,9 +138,9 @@ class _Work:
         self._woken.set()
 
     async def stop(self) -> None:
-        self._task.cancel()
+        self.task.cancel()
         with suppress(asyncio.CancelledError):
-            await self._task
+            await self.task
 
     async def _run(self) -> None:
         shipping = asyncio.create_task(self._reconciler.shipper.run())
@@ -169,6 +179,11 @@ class _Work:
             log.exception("a pass failed; backing off", extra=extra)
             return False
         return True
+
+
+def _cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _for_ever(source: Callable[[], Coroutine[Any, Any, None]]) -> None:

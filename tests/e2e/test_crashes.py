@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from redis import Redis
 
 from kit.dockerd import Dockerd
 from kit.images import Images
-from kit.require import missing
 from kit.serving import Served
 
 FULL = os.environ.get("DRAY_TEST_FULL") == "1"
@@ -136,19 +134,10 @@ def test_everything_killed_together_changes_nothing(dray: Served, image: Images)
 # --- the engine
 
 
-@pytest.fixture
-def dockerd(engine: Any) -> Iterator[Dockerd]:
-    """An engine of the test's own."""
-    if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        missing("docker", "starting a second dockerd takes root and dockerd on the PATH")
-    started = Dockerd()
-    yield started
-    started.remove()
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_an_engine_restarted_while_jobs_run(serve: Callable[..., Served], dockerd: Dockerd, how: str) -> None:
+def test_an_engine_restarted_while_jobs_run(serve: Callable[..., Served], own_dockerd: Callable[..., Dockerd], how: str) -> None:
+    dockerd = own_dockerd()
     chance, job = random.Random(how), a_job(Images(dockerd.engine))
     dray = serve(DOCKER_HOST=dockerd.host, DRAY_DISK_FLOOR="0")
     dray.engine = dockerd.engine

@@ -32,10 +32,10 @@ def run(*command: str, **env: str) -> str:
     return done.stdout
 
 
-def labelled(engine: docker.DockerClient) -> set[str]:
-    """Containers and volumes of any dray."""
-    filters: dict[str, str | list[str] | bool] = {"label": "dray.instance"}
-    return {str(thing.id) for thing in (*engine.containers.list(all=True, filters=filters), *engine.volumes.list(filters=filters))}
+def left_of(engine: docker.DockerClient, job_id: str) -> list[str]:
+    """Containers and volumes of a job."""
+    filters: dict[str, str | list[str] | bool] = {"label": f"dray.job={job_id}"}
+    return [str(thing.id) for thing in (*engine.containers.list(all=True, filters=filters), *engine.volumes.list(filters=filters))]
 
 
 def test_the_two_commands_are_the_readmes_first() -> None:
@@ -44,12 +44,13 @@ def test_the_two_commands_are_the_readmes_first() -> None:
 
 @pytest.mark.timeout(300)
 def test_make_demo_shows_a_job_and_leaves_nothing(engine: docker.DockerClient, redis: None) -> None:
-    before = labelled(engine)
     shown = run("make", "demo")
     assert '"status": "complete"' in shown
     assert shown.count("  | ") >= 40  # 30 lines of log, 10 of output
     assert "Dray is stopped" in shown
-    assert labelled(engine) == before
+    found = re.search(r"/jobs/([0-9A-F-]{36})", shown)
+    assert found
+    assert left_of(engine, found[1]) == []
 
 
 def test_make_test_finds_the_tests() -> None:

@@ -135,8 +135,9 @@ class Served:
         return [thing.name for thing in (*self.containers(), *self.volumes())]
 
     def _of_jobs(self) -> list[str]:
-        """Containers that ran, or run, a step."""
-        return [container.name for container in self.containers() if "dray.step" in container.labels]
+        """What is a job's: a job is done a moment before the engine has removed all of it."""
+        containers = [container.name for container in self.containers() if "dray.job" in container.labels]
+        return containers + [volume.name for volume in self.volumes() if "dray.job" in volume.attrs["Labels"]]
 
     def _labels(self, job_id: str | None) -> dict[str, str | list[str] | bool]:
         return {"label": [f"dray.instance={self.instance}", *([f"dray.job={job_id}"] if job_id else [])]}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from docker.errors import APIError, NotFound
@@ -17,7 +18,7 @@ from docker.errors import APIError, NotFound
 from dray import runner
 from dray.backends.docker import names
 from dray.backends.docker.agent import Agent
-from dray.backends.docker.engine import NO_LOG, Engine, status_of
+from dray.backends.docker.engine import NO_LOG, Engine, Faltering, status_of
 from dray.backends.docker.images import Found, Images
 from dray.backends.docker.sandbox import Sandboxes, empty_file
 from dray.errors import Unavailable
@@ -27,6 +28,7 @@ from dray.state import Box, Fault, Image, Job, Pod, Reason, Shape, Stage
 log = logging.getLogger(__name__)
 _STAGES = {"created": Stage.MADE, "running": Stage.RUNNING, "paused": Stage.RUNNING, "restarting": Stage.RUNNING}  # any other: ended
 _EVENTS = ["die", "oom", "destroy"]
+_STARTS = 4  # tries to start a step that the engine answers with a 5xx
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,30 @@ class _Container:
 
 @dataclass
 class _View:
-    """What is known of one job's pod. `containers` by (step, attempt), the sandbox under None; None as a whole: ask again."""
+    """What is known of one job's pod. `containers` by (step, attempt), the sandbox under None; None as a whole: ask again.
+
+    `died` and `oomed`: what the engine's events said of containers, by id. A list that is asked for just after an event
+    may still show the container running (Docker 20.10), so the events' word goes over the list's.
+    """
 
     containers: dict[tuple[int, int] | None, _Container] | None = None
+    died: dict[str, int] = field(default_factory=dict)
+    oomed: set[str] = field(default_factory=set)
     asked: int = 0  # counts what made `containers` stale, so that a list asked for before it is not kept
     agent: Agent | None = None
     traces: dict[tuple[int, int], runner.Traces] = field(default_factory=dict)
+    refusals: Counter[int] = field(default_factory=Counter)  # by step: how often a start was answered with a 5xx
     images: dict[int, Found | Fault | None] = field(default_factory=dict)  # None: being pulled
 
     def stale(self) -> None:
         self.containers = None
         self.asked += 1
+
+    def told(self, container: _Container) -> _Container:
+        """The container, with what the events said of it."""
+        if container.stage is Stage.ENDED or container.id not in self.died:
+            return container
+        return replace(container, stage=Stage.ENDED, code=self.died[container.id], oom=container.id in self.oomed)
 
 
 class DockerBackend:
@@ -88,7 +103,7 @@ class DockerBackend:
 
     async def look(self, job: Job) -> Pod:
         view = self._views.setdefault(job.id, _View())
-        containers = await self._containers(job, view)
+        containers = {key: view.told(container) for key, container in (await self._containers(job, view)).items()}
         sandbox = containers.get(None)
         if sandbox is None or sandbox.stage is not Stage.RUNNING:
             await self._hang_up(view)
@@ -128,7 +143,11 @@ class DockerBackend:
             except APIError as error:
                 view.stale()
                 raise Unavailable(f"engine: the sandbox of job {job.id} is going: {error.explanation}") from error
-        return await view.agent.look()
+        try:
+            return await view.agent.look()
+        except Unavailable:
+            view.stale()  # the sandbox may be gone
+            raise
 
     async def _has_volume(self, job: Job) -> bool:
         try:
@@ -181,6 +200,11 @@ class DockerBackend:
             if job.spec.steps[step].output.startswith("/"):
                 await self._engine.call(self._engine.api.put_archive, name, "/", empty_file(job.spec.steps[step].output))
             await self._engine.call(self._engine.api.start, name)
+        except Faltering as error:  # Docker answers 500 to a user that the image does not have
+            view.refusals[step] += 1
+            if view.refusals[step] < _STARTS:
+                raise
+            view.images[step] = Fault(Reason.START_FAILED, str(error))
         except APIError as error:
             if status_of(error) != 400:  # something the step needs has gone: the next pass sees what
                 view.images.pop(step, None)
@@ -279,15 +303,27 @@ class DockerBackend:
         while True:
             try:
                 async for event in self._engine.events(filters):
-                    self._heard(event.get("Actor", {}).get("Attributes", {}).get(names.JOB))
+                    self._heard(event)
             except Unavailable as error:
                 log.warning("%s; listening again in a second", error)
                 await asyncio.sleep(1)
 
-    def _heard(self, job_id: str | None) -> None:
-        for view in self._views.values() if job_id is None else filter(None, [self._views.get(job_id)]):
-            view.stale()
-        self._woken.put_nowait(job_id)
+    def _heard(self, event: dict[str, Any]) -> None:
+        """{}: listening has begun, and what came before it went unheard."""
+        if not event:
+            for view in self._views.values():
+                view.stale()
+            return self._woken.put_nowait(None)
+        container, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
+        view = self._views.get(attributes[names.JOB], _View())
+        match event["Action"]:
+            case "oom":
+                view.oomed.add(container)
+            case "die":
+                view.died[container] = int(attributes["exitCode"])
+            case _:
+                view.stale()
+        return self._wake(attributes[names.JOB])
 
     def _agent(self, job: Job) -> Agent:
         agent = self._views[job.id].agent

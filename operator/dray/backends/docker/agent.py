@@ -60,9 +60,10 @@ class Agent:
         if not self.alive:
             raise Unavailable("engine: the sandbox's agent has ended")
         self._number += 1
-        answer = self._asked[self._number] = asyncio.get_running_loop().create_future()
+        number = self._number
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(f"{self._number} {request}\n".encode())
+            self._writer.write(f"{number} {request}\n".encode())
             await self._writer.drain()
             return await asyncio.wait_for(answer, _ANSWER_WITHIN)
         except (OSError, TimeoutError) as error:
@@ -70,7 +71,7 @@ class Agent:
                 raise
             raise Unavailable(f"engine: the sandbox's agent does not answer: {error}") from error
         finally:
-            self._asked.pop(self._number, None)
+            self._asked.pop(number, None)
 
     async def _listen(self) -> None:
         try:

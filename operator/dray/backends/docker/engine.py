@@ -33,15 +33,21 @@ _API = "1.41"
 NO_LOG = LogConfig(type="none")  # nothing is read from a container's own streams
 
 
+class Faltering(Unavailable):
+    """The engine answered, with a 5xx: it may pass, or be what it makes of this request every time."""
+
+
 class Engine:
     """One engine, where DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say, as for the docker command."""
 
     def __init__(self) -> None:
         try:
-            self.api = docker.APIClient(timeout=_TIMEOUT, max_pool_size=_CALLS, version=_API, **_connection())
-            self.pulls = docker.APIClient(timeout=_PULL_TIMEOUT, version=_API, **_connection())
+            self.api = docker.APIClient(timeout=_TIMEOUT, max_pool_size=_CALLS, version=_API, **kwargs_from_env())
+            self.pulls = docker.APIClient(timeout=_PULL_TIMEOUT, version=_API, **kwargs_from_env())
         except (DockerException, TypeError) as error:
             raise BadSetting(f"DOCKER_HOST: {error}") from None
+        for client in (self.api, self.pulls):
+            client.trust_env = False  # REQUESTS_CA_BUNDLE would take the place of DOCKER_CERT_PATH's ca.pem
         self._threads = ThreadPoolExecutor(_CALLS, "engine")
 
     async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -50,9 +56,9 @@ class Engine:
         try:
             return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
         except APIError as error:
-            if error.response is None or error.response.status_code >= 500:
-                raise Unavailable(f"engine: {error.explanation or error}") from error
-            raise
+            if status_of(error) < 500:
+                raise
+            raise Faltering(f"engine: {error.explanation or error}") from error
         except (requests.exceptions.RequestException, DockerException, OSError) as error:
             raise Unavailable(f"engine: {error}") from error
 
@@ -105,7 +111,7 @@ class Engine:
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
             raise Unavailable(f"engine: {error}") from error
         finally:
-            writer.close()
+            await settle(writer)
 
 
 def status_of(error: APIError) -> int:
@@ -117,10 +123,6 @@ async def settle(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
-
-
-def _connection() -> dict[str, Any]:
-    return dict(kwargs_from_env())
 
 
 def _tls_context() -> ssl.SSLContext | None:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 import tarfile
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from docker.errors import ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from dray import runner
 from dray.backends.docker import names
 from dray.backends.docker.engine import NO_LOG, Engine
-from dray.errors import BadSetting
+from dray.errors import BadSetting, Unavailable
 
 _ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarch64")}  # e_machine of the ELF header
 
@@ -74,6 +75,8 @@ class Sandboxes:
             await self.engine.call(self.engine.api.remove_container, container, v=True, force=True)
         except NotFound:
             return
+        except APIError as error:  # its removal is under way
+            raise Unavailable(f"engine: {error.explanation}") from error
 
     def _host_config(self, volume: str) -> Any:
         return self.engine.api.create_host_config(
@@ -92,8 +95,7 @@ class Sandboxes:
 
     async def _check_volume(self) -> None:
         """A volume half filled by a crash stays so: compare, and lay the runner there anew."""
-        api, name = self.engine.api, f"{self.runner_volume}-check"
-        await self.remove(name)
+        api, name = self.engine.api, f"{self.runner_volume}-{secrets.token_hex(4)}"
         config = api.create_host_config(binds=[f"{self.runner_volume}:{runner.RUNNER_DIR}:rw,z"])
         await self.engine.call(api.create_container, self.image, name=name, host_config=config, labels={names.INSTANCE: self.instance})
         try:

@@ -1,0 +1,409 @@
+/*
+ * The agent: tells of a job's volume and reads it, on stdin and stdout, until stdin ends. Executed in the sandbox.
+ *
+ * One process, one conversation. After each `look` it watches, and says once when the volume is no longer what that
+ * look told; then it is silent until the next. What "the same" means is one number over names, files and sizes; inotify
+ * only says when to compute it again, and where there is none, a clock does.
+ */
+#include "runner.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_SIZE = 1024, READ_MOST = 4 * KIB * KIB, WRITE_MOST = 64 * KIB, FIRST_LINE = 4 * KIB, LISTING_MOST = 8 * KIB * KIB };
+enum { COMPARE_EVERY = 250, LOG_EVERY = 10 }; /* milliseconds */
+
+/* What was there at a look. `logs`: the sizes of the log files; `files`: everything else that counts. */
+struct sight {
+    uint64_t files, logs;
+};
+
+struct listing {
+    char *text;
+    size_t size, room;
+};
+
+struct agent {
+    const char *path;
+    int dir, comings, growth; /* the directory; inotify of what comes and goes in it; of its logs */
+    bool armed;
+    struct sight seen;
+    uint64_t told;            /* when growth was last told, in milliseconds */
+    char input[LINE_SIZE + WRITE_MOST]; /* read and not yet used: from `first` to `past` */
+    size_t first, past;
+};
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* All that is ever said goes through here. Nobody there to hear it is the conversation's end. */
+static void say(const void *bytes, size_t size) {
+    if (write_all(STDOUT_FILENO, bytes, size) < 0)
+        exit(errno == EPIPE ? 0 : FAILED);
+}
+
+static void reply(const char *id, int64_t size, const void *bytes) {
+    char line[64];
+    say(line, (size_t)snprintf(line, sizeof line, "%s %lld\n", id, (long long)size));
+    if (size > 0)
+        say(bytes, (size_t)size);
+}
+
+static void reply_outcome(const char *id, int done) {
+    reply(id, done < 0 ? -errno : 0, NULL);
+}
+
+/* ---- names */
+
+static bool proper(const char *name) {
+    size_t size = strlen(name);
+    return size >= 1 && size <= 255 && *name != '.' && strchr(name, '/') == NULL;
+}
+
+/* The kind of a file of the layout, which is its ending, or NULL: STEP.verdict, or STEP.ATTEMPT. and another. */
+static const char *kind_of(const char *name) {
+    size_t step = strspn(name, "0123456789");
+    if (step == 0 || name[step] != '.')
+        return NULL;
+    const char *rest = name + step + 1;
+    if (strcmp(rest, "verdict") == 0)
+        return rest;
+    size_t attempt = strspn(rest, "0123456789");
+    if (attempt == 0 || rest[attempt] != '.')
+        return NULL;
+    static const char *const KINDS[] = {"claim", "out", "log", "status"};
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
+        if (strcmp(rest + attempt + 1, KINDS[i]) == 0)
+            return KINDS[i];
+    return NULL;
+}
+
+static bool has_text(const char *kind) {
+    return strcmp(kind, "out") != 0 && strcmp(kind, "log") != 0;
+}
+
+/* ---- look */
+
+/* Adds to the listing; -1 when that would be too long. */
+static int add(struct listing *listing, const char *bytes, size_t size) {
+    if (listing->size + size > listing->room) {
+        size_t room = MAX(2 * listing->room, listing->size + size + FIRST_LINE);
+        char *text = room > LISTING_MOST ? NULL : realloc(listing->text, room);
+        if (text == NULL) {
+            errno = EFBIG;
+            return -1;
+        }
+        listing->text = text;
+        listing->room = room;
+    }
+    memcpy(listing->text + listing->size, bytes, size);
+    listing->size += size;
+    return 0;
+}
+
+/* One line of the listing. A file that has gone meanwhile is told without its text: that it went is told soon after. */
+static int add_file(struct agent *agent, struct listing *listing, const char *name, const char *kind, uint64_t size) {
+    char line[NAME_SIZE], text[FIRST_LINE + 1];
+    int length = snprintf(line, sizeof line, has_text(kind) ? "%s %llu " : "%s %llu", name, (unsigned long long)size);
+    if (add(listing, line, (size_t)length) < 0)
+        return -1;
+    if (has_text(kind) && read_small(agent->dir, name, text, sizeof text) > 0 && add(listing, text, strcspn(text, "\n")) < 0)
+        return -1;
+    return add(listing, "\n", 1);
+}
+
+/* A number for a file's name, identity and size; theirs are summed, so that their order does not matter. */
+static uint64_t number(const char *name, uint64_t inode, uint64_t size) {
+    uint64_t hash = 0xcbf29ce484222325;
+    for (; *name; name++)
+        hash = (hash ^ (unsigned char)*name) * 0x100000001b3;
+    hash = (hash ^ inode) * 0x9e3779b97f4a7c15;
+    hash = (hash ^ (hash >> 32) ^ size) * 0x9e3779b97f4a7c15;
+    return hash ^ (hash >> 29);
+}
+
+static void watch_log(const struct agent *agent, const char *name) {
+    char path[4096];
+    if (agent->growth >= 0 && snprintf(path, sizeof path, "%s/%s", agent->path, name) < (int)sizeof path)
+        inotify_add_watch(agent->growth, path, IN_MODIFY | IN_DONT_FOLLOW);
+}
+
+/* Goes through the volume once; with a listing, that is filled too and logs are watched from now on. */
+static int survey(struct agent *agent, struct sight *sight, struct listing *listing) {
+    int fd = openat(agent->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *files = fd < 0 ? NULL : fdopendir(fd);
+    if (files == NULL)
+        return -1;
+    *sight = (struct sight){0, 0};
+    int error = 0;
+    struct dirent *entry;
+    while (!error && (errno = 0, entry = readdir(files)) != NULL) {
+        struct stat found;
+        const char *name = entry->d_name, *kind = kind_of(name);
+        if (kind == NULL)
+            continue;
+        bool log = strcmp(kind, "log") == 0;
+        if (listing && log)
+            watch_log(agent, name); /* before its size is read: no growth goes unseen */
+        if (fstatat(agent->dir, name, &found, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(found.st_mode))
+            continue;
+        sight->files += number(name, found.st_ino, has_text(kind) ? (uint64_t)found.st_size : 0);
+        sight->logs += log ? number(name, found.st_ino, (uint64_t)found.st_size) : 0;
+        if (listing && add_file(agent, listing, name, kind, (uint64_t)found.st_size) < 0)
+            error = errno;
+    }
+    error = error ? error : errno;
+    closedir(files);
+    errno = error;
+    return error ? -1 : 0;
+}
+
+static void forget_events(int watch) {
+    char events[4096];
+    while (watch >= 0 && read(watch, events, sizeof events) > 0)
+        ;
+}
+
+static void look(struct agent *agent, const char *id) {
+    struct listing listing = {NULL, 0, 0};
+    forget_events(agent->comings);
+    forget_events(agent->growth);
+    if (survey(agent, &agent->seen, &listing) < 0) {
+        reply_outcome(id, -1);
+    } else {
+        agent->armed = true;
+        reply(id, (int64_t)listing.size, listing.text);
+    }
+    free(listing.text);
+}
+
+/* ---- watching */
+
+/* How long log growth is still to be kept back, in milliseconds. */
+static uint64_t kept_back(const struct agent *agent) {
+    uint64_t since = now_ms() - agent->told;
+    return since < LOG_EVERY ? LOG_EVERY - since : 0;
+}
+
+/* Says so when the volume is not as the last look told it. */
+static void compare(struct agent *agent) {
+    struct sight now;
+    forget_events(agent->comings);
+    if (kept_back(agent) == 0)
+        forget_events(agent->growth);
+    if (survey(agent, &now, NULL) < 0)
+        now = (struct sight){~agent->seen.files, 0};
+    bool grown = now.logs != agent->seen.logs && kept_back(agent) == 0;
+    if (now.files == agent->seen.files && !grown)
+        return;
+    if (grown)
+        agent->told = now_ms();
+    agent->armed = false;
+    say("0 0\n", 4);
+}
+
+/* Until there is something to read; meanwhile tells of changes. */
+static void watch(struct agent *agent) {
+    for (;;) {
+        uint64_t back = kept_back(agent);
+        struct pollfd on[3] = {{STDIN_FILENO, POLLIN, 0}, {agent->comings, POLLIN, 0}, {agent->growth, POLLIN, 0}};
+        if (!agent->armed)
+            on[1].fd = on[2].fd = -1;
+        if (back > 0)
+            on[2].fd = -1;
+        int ready = poll(on, 3, !agent->armed ? -1 : back > 0 ? (int)back : COMPARE_EVERY);
+        if (ready > 0 && on[0].revents)
+            return;
+        if (ready >= 0 && agent->armed)
+            compare(agent);
+    }
+}
+
+/* ---- requests */
+
+static void serve_read(struct agent *agent, const char *id, const char *name, uint64_t offset, uint64_t most) {
+    static char bytes[READ_MOST];
+    struct stat found;
+    int fd = open_regular(agent->dir, name, &found);
+    if (fd < 0) {
+        errno = errno == ELOOP || errno == ENXIO ? EINVAL : errno;
+        return reply_outcome(id, -1);
+    }
+    size_t filled = 0;
+    ssize_t got = 1;
+    while (got != 0 && filled < most) {
+        got = pread(fd, bytes + filled, most - filled, (off_t)(offset + filled));
+        if (got > 0)
+            filled += (size_t)got;
+        else if (got < 0 && errno != EINTR)
+            break;
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    if (got < 0)
+        return reply_outcome(id, -1);
+    reply(id, (int64_t)filled, bytes);
+}
+
+/* The file is there with all its bytes, or not at all. */
+static int make_file(struct agent *agent, const char *name, const char *bytes, size_t size) {
+    struct note note;
+    if (note_make(&note, agent->dir, name, 0) < 0)
+        return -1;
+    if (note_write(&note, bytes, size, true) == 0)
+        return note_publish(&note, name, false);
+    note_discard(&note);
+    return -1;
+}
+
+/* More input after what is there; the end of input is the end. */
+static void fill(struct agent *agent) {
+    if (agent->past == sizeof agent->input) {
+        memmove(agent->input, agent->input + agent->first, agent->past - agent->first);
+        agent->past -= agent->first;
+        agent->first = 0;
+    }
+    watch(agent);
+    ssize_t got = read(STDIN_FILENO, agent->input + agent->past, sizeof agent->input - agent->past);
+    if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+        exit(0);
+    agent->past += got > 0 ? (size_t)got : 0;
+}
+
+/* The bytes that follow a `write` are taken whatever the answer will be, so that what comes after them is a request again. */
+static void serve_write(struct agent *agent, const char *id, const char *name, uint64_t size) {
+    if (size > WRITE_MOST || !proper(name)) {
+        for (uint64_t left = size; left > 0;) {
+            if (agent->past == agent->first)
+                agent->first = agent->past = 0, fill(agent);
+            size_t part = MIN(left, agent->past - agent->first);
+            agent->first += part;
+            left -= part;
+        }
+        return reply(id, -EINVAL, NULL);
+    }
+    if (size > sizeof agent->input - agent->first) {
+        memmove(agent->input, agent->input + agent->first, agent->past - agent->first);
+        agent->past -= agent->first;
+        agent->first = 0;
+    }
+    while (agent->past - agent->first < size)
+        fill(agent);
+    const char *bytes = agent->input + agent->first;
+    agent->first += size;
+    reply_outcome(id, make_file(agent, name, bytes, size));
+}
+
+static void serve_drop(struct agent *agent, const char *id, const char *name) {
+    if (!proper(name))
+        return reply(id, -EINVAL, NULL);
+    int done = unlinkat(agent->dir, name, 0);
+    reply_outcome(id, done < 0 && errno == ENOENT ? 0 : done);
+}
+
+/* Digits, `most` of them at the most, and no value beyond what a file can have. */
+static bool parse_number(const char *text, size_t most, uint64_t *value) {
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > most || text[digits])
+        return false;
+    errno = 0;
+    *value = strtoull(text, NULL, 10);
+    return errno == 0 && *value <= INT64_MAX - READ_MOST;
+}
+
+static bool parse_id(const char *text) {
+    size_t digits = strspn(text, "0123456789");
+    return digits >= 1 && digits <= 20 && !text[digits] && strspn(text, "0") < digits;
+}
+
+/* The line's words, cut at single spaces; how many, or `most` + 1. */
+static int cut(char *line, char **words, int most) {
+    int count = 0;
+    for (char *word = line; word != NULL && count <= most; count++) {
+        char *space = strchr(word, ' ');
+        if (space)
+            *space++ = 0;
+        if (count < most)
+            words[count] = word;
+        word = space;
+    }
+    return count;
+}
+
+static void serve(struct agent *agent, char *line, size_t size) {
+    char *words[5];
+    uint64_t first = 0, second = 0;
+    int count = strlen(line) == size ? cut(line, words, 5) : 0;
+    const char *name = count > 2 ? words[2] : "";
+    if (count < 2 || !parse_id(words[0]))
+        reply("0", -EINVAL, NULL);
+    else if (count == 2 && strcmp(words[1], "look") == 0)
+        look(agent, words[0]);
+    else if (count == 3 && strcmp(words[1], "drop") == 0)
+        serve_drop(agent, words[0], name);
+    else if (count == 4 && strcmp(words[1], "write") == 0 && parse_number(words[3], 20, &first))
+        serve_write(agent, words[0], name, first);
+    else if (count == 5 && strcmp(words[1], "read") == 0 && parse_number(words[3], 20, &first) && parse_number(words[4], 20, &second)) {
+        if (proper(name) && second <= READ_MOST)
+            serve_read(agent, words[0], name, first, second);
+        else
+            reply(words[0], -EINVAL, NULL);
+    } else
+        reply("0", -EINVAL, NULL);
+}
+
+/* The next request's line, copied out of the input; false when it is too long for one, and then it is skipped. */
+static bool next_line(struct agent *agent, char *line, size_t *size) {
+    for (bool fits = true;;) {
+        char *start = agent->input + agent->first, *end = memchr(start, '\n', agent->past - agent->first);
+        size_t length = end ? (size_t)(end - start) : agent->past - agent->first;
+        fits = fits && length < LINE_SIZE;
+        if (fits && end) {
+            memcpy(line, start, length);
+            line[length] = 0;
+            *size = length;
+        }
+        if (end || !fits)
+            agent->first += length + (end != NULL);
+        if (end)
+            return fits;
+        if (agent->first == agent->past)
+            agent->first = agent->past = 0;
+        fill(agent);
+    }
+}
+
+int agent_main(const struct options *options) {
+    static struct agent agent;
+    char line[LINE_SIZE];
+    size_t size = 0;
+    agent.path = options->dir;
+    agent.dir = open(options->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (agent.dir < 0) {
+        complain(options->dir);
+        return FAILED;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    umask(022);
+    agent.comings = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    agent.growth = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (agent.comings >= 0)
+        inotify_add_watch(agent.comings, options->dir, IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE);
+    for (;;)
+        if (next_line(&agent, line, &size))
+            serve(&agent, line, size);
+        else
+            reply("0", -EINVAL, NULL);
+}

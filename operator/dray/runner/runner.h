@@ -1,0 +1,130 @@
+/* What the runner's files share. docs/protocol.md says what stands under /.dray and in what order it gets there. */
+#ifndef DRAY_RUNNER_H
+#define DRAY_RUNNER_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+enum { FAILED = 125, CANNOT_EXEC = 126, NOT_FOUND = 127 }; /* the runner's own exit codes */
+enum { KIB = 1024, READ_SIZE = 256 * KIB };
+
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* The command line. Sizes are in bytes; `begin` and `end` are NULL unless both were given and not empty. */
+struct options {
+    const char *dir, *output, *begin, *end;
+    uint64_t step, attempt, log_cap, data_cap, floor;
+    char **command;
+};
+
+int step_main(const struct options *options);
+int sandbox_main(const struct options *options);
+int agent_main(const struct options *options);
+
+/* files.c. Whatever can fail returns -1 (or NULL) with errno set, unless it says otherwise. */
+enum { NAME_SIZE = 320 };
+
+/* A small file in the making, under a name that starts with a dot and that nobody else uses. */
+struct note {
+    int dir, fd;
+    char name[NAME_SIZE];
+};
+
+uint64_t now_us(void);
+void complain(const char *what);
+int write_all(int fd, const void *bytes, size_t size);
+int writev_all(int fd, const struct iovec *parts, int count, uint64_t *written);
+int open_regular(int dir, const char *name, struct stat *found);
+ssize_t read_small(int dir, const char *name, char *text, size_t size);
+int sum_sizes(int dir, const char *ending, const char *except, uint64_t *sum);
+int note_make(struct note *note, int dir, const char *name, size_t room);
+int note_write(struct note *note, const void *bytes, size_t size, bool synced);
+int note_publish(struct note *note, const char *name, bool over);
+void note_discard(struct note *note);
+
+/* A step fails with one of the words of the status' "error"; NULL is none. errno goes with it. */
+typedef const char *fault;
+extern const char *const BAD_INPUT, *const BAD_EXEC, *const BAD_WRITE, *const DATA_LIMIT, *const DISK_FLOOR, *const OUTPUT_MISSING;
+
+/* out.c: the step's output, N.A.out. */
+struct out {
+    int fd, dir;
+    uint64_t size, room, floor; /* room: how large the file may get */
+};
+
+/* Passes only the lines between the delimiters, which may be cut anywhere by the reads. */
+struct filter {
+    struct out *out;
+    const char *begin, *end;
+    size_t begin_size, end_size;
+    bool on, passing;     /* passing: in a line already too long to be a delimiter */
+    char *held;           /* the start of a line that may yet be one */
+    size_t held_size, room;
+};
+
+fault out_open(struct out *out, int dir, const char *name, uint64_t data_cap, uint64_t floor);
+fault out_write(struct out *out, const char *bytes, size_t size);
+fault out_copy(struct out *out, const char *path);
+fault floor_check(int dir, uint64_t floor);
+fault filter_make(struct filter *filter, struct out *out, const char *begin, const char *end);
+fault filter_take(struct filter *filter, const char *bytes, size_t size);
+fault filter_finish(struct filter *filter);
+
+/* log.c: the step's log, N.A.log. */
+enum { MARKER, STDOUT, STDERR };             /* a block's stream */
+enum { OPEN = 1 };                           /* a block's flag: its line goes on */
+enum { HEADER = 24, LINE_HELD = 64 * KIB, TAIL_RESERVE = 64 * KIB, TAIL_SIZE = TAIL_RESERVE - 512, PIECE = 4 * KIB };
+
+struct stream {
+    char held[LINE_HELD]; /* an unfinished line */
+    size_t held_size;
+    bool open;                 /* the last block written of this stream is OPEN */
+    uint64_t kept;             /* bytes in the tail */
+    uint64_t left, left_lines; /* bytes and line ends that went out of the tail */
+    bool left_line_end;        /* the last of them was a line end */
+};
+
+struct log {
+    int fd;
+    uint64_t size, budget, lines;
+    bool capped; /* nothing more is written: what comes goes through the tail */
+    bool broken; /* a write failed: nothing is written ever after */
+    struct stream streams[2];
+    unsigned char tail[2 * TAIL_RESERVE]; /* blocks as they will be written, from `first` to `past` */
+    size_t first, past;
+    uint64_t left_lines, left_bytes; /* known when finished */
+};
+
+fault log_open(struct log *log, int dir, const char *name, uint64_t cap);
+fault log_take(struct log *log, int stream, const char *bytes, size_t size);
+fault log_finish(struct log *log);
+
+/* step.c and run.c: one attempt of a step. */
+struct step {
+    const struct options *options;
+    int dir, input, signals;
+    mode_t mask;                /* as they were when the runner was started, for the command */
+    sigset_t blocked;
+    struct sigaction on_child;
+    struct out out;
+    struct filter filter;
+    struct log log;
+    uint64_t checked;           /* bytes written when the floor was last looked at */
+    fault error;
+    int error_number, code, signal, exit;
+    uint64_t in, started, finished;
+};
+
+void step_fault(struct step *step, fault error);
+void run_command(struct step *step);
+#endif

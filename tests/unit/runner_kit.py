@@ -1,0 +1,194 @@
+"""Runs the native runner on this machine, in a directory of the test's own, and reads what it leaves there."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit.process import until
+
+SOURCE = Path(__file__).parents[2] / "operator" / "dray" / "runner"
+BINARIES = ("dray-runner", "dray-runner-sanitized")
+KIB = 1024
+MIB = KIB * KIB
+LONG = 1024 * MIB if os.environ.get("DRAY_TEST_FULL") == "1" else 64 * MIB
+PYTHON = (sys.executable, "-I", "-S", "-c")
+
+
+@functools.cache
+def build(name: str) -> Path:
+    """The program as its source is now. Skips where the compiler has no sanitizers."""
+    target = "sanitized" if name.endswith("-sanitized") else "all"
+    made = subprocess.run(["make", "-s", "-C", str(SOURCE), target], capture_output=True, text=True, check=False)
+    if made.returncode and target == "sanitized" and ("asan" in made.stderr or "ubsan" in made.stderr):
+        pytest.skip("the C compiler has no sanitizers")
+    assert made.returncode == 0, made.stderr
+    return SOURCE / "bin" / name
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a log. `stream`: 1 stdout, 2 stderr, 0 the marker."""
+
+    payload: bytes
+    lines: int
+    time: int
+    stream: int
+    open: bool
+
+
+def blocks(log: bytes) -> list[Block]:
+    """A log taken apart; it must hold whole blocks only, each as docs/protocol.md has it."""
+    found, at = [], 0
+    while at < len(log):
+        size, lines, time, stream, flags, rest = struct.unpack_from("<IIqBB6s", log, at)
+        payload = log[at + 24 : at + 24 + size]
+        assert len(payload) == size
+        assert stream in (0, 1, 2)
+        assert flags in (0, 1)
+        assert rest == bytes(6)
+        if flags:
+            assert lines == 0
+            assert payload
+            assert b"\n" not in payload
+        else:
+            assert lines == payload.count(b"\n") + (not payload.endswith(b"\n"))
+        found.append(Block(payload, lines, time, stream, bool(flags)))
+        at += 24 + size
+    return found
+
+
+def text(found: Sequence[Block], stream: int) -> bytes:
+    return b"".join(block.payload for block in found if block.stream == stream)
+
+
+@dataclass
+class Attempt:
+    """One attempt of a step: running, or ended."""
+
+    process: subprocess.Popen[bytes]
+    dir: Path
+    step: int
+    number: int
+
+    def path(self, kind: str) -> Path:
+        return self.dir / f"{self.step}.{self.number}.{kind}"
+
+    @property
+    def out(self) -> bytes:
+        return self.path("out").read_bytes()
+
+    @property
+    def log(self) -> list[Block]:
+        return blocks(self.path("log").read_bytes())
+
+    @property
+    def status(self) -> dict[str, Any]:
+        line = self.path("status").read_text()
+        assert line.count("\n") == 1
+        assert line.endswith("\n")
+        status: dict[str, Any] = json.loads(line)
+        return status
+
+    @property
+    def verdict(self) -> str:
+        return (self.dir / f"{self.step}.verdict").read_text()
+
+    def wait(self, within: float = 60) -> int:
+        return self.process.wait(within)
+
+    def ended(self, within: float = 60) -> Attempt:
+        """Waits for the end, and holds what is true of every attempt that came to it."""
+        code = self.wait(within)
+        status = self.status
+        sizes = {"out": self.path("out").stat().st_size, "log": self.path("log").stat().st_size}
+        assert status | sizes | {"exit": code} == status
+        assert status["lines"] == sum(block.lines for block in self.log)
+        assert int(self.path("claim").read_text()) == status["started"] <= status["finished"]
+        assert self.verdict == (f"ok {self.number}\n" if code == 0 else "failed\n")
+        assert [name for name in os.listdir(self.dir) if name.startswith(".")] == []  # noqa: PTH208
+        return self
+
+
+class Runner:
+    """The program, and a directory in which it finds and leaves its files."""
+
+    def __init__(self, binary: Path, directory: Path) -> None:
+        self.binary, self.dir = binary, directory
+
+    @property
+    def sanitized(self) -> bool:
+        return self.binary.name.endswith("sanitized")
+
+    def start(
+        self, *command: str, step: int = 0, attempt: int = 1, through: Sequence[str] = (), popen: Mapping[str, Any] | None = None, **options: str | int
+    ) -> Attempt:
+        """Options are the command line's, `log_cap=1` for `--log-cap 1`. `through`: a command to run the runner by."""
+        given: dict[str, str | int] = {"output": "stdout", "log_cap": 16 * MIB, "data_cap": 0, "floor": 0} | options
+        words = [f"--{name.replace('_', '-')}={value}".split("=", 1) for name, value in given.items()]
+        place = ["step", "--dir", str(self.dir), "--step", str(step), "--attempt", str(attempt)]
+        argv = [*through, str(self.binary), *place, *itertools.chain.from_iterable(words), "--", *command]
+        return Attempt(subprocess.Popen(argv, **dict(popen or {})), self.dir, step, attempt)
+
+    def run(self, *command: str, **options: Any) -> Attempt:
+        """An attempt that ends."""
+        return self.start(*command, **options).ended()
+
+    def shell(self, script: str, **options: Any) -> Attempt:
+        return self.run("sh", "-c", script, **options)
+
+    def python(self, script: str, *words: str, **options: Any) -> Attempt:
+        return self.run(*PYTHON, script, *words, **options)
+
+    def before(self, output: bytes, verdict: str | None = "ok 1\n", promised: int | None = None) -> None:
+        """What step 0 leaves for step 1: its output, the status that tells its size, and the verdict when that has fallen."""
+        (self.dir / "0.1.out").write_bytes(output)
+        size = len(output) if promised is None else promised
+        (self.dir / "0.1.status").write_text(json.dumps({"exit": 0, "in": 0, "out": size, "log": 0}, separators=(",", ":")) + "\n")
+        if verdict is not None:
+            self.judge(verdict)
+
+    def judge(self, verdict: str) -> None:
+        """Step 0's verdict falls, as it does: by a link."""
+        (self.dir / ".verdict").write_text(verdict)
+        (self.dir / "0.verdict").hardlink_to(self.dir / ".verdict")
+        (self.dir / ".verdict").unlink()
+
+    @property
+    def files(self) -> set[str]:
+        return {path.name for path in self.dir.iterdir()}
+
+
+def wait_for_out(attempt: Attempt, wanted: Callable[[bytes], bool]) -> None:
+    until(lambda: attempt.path("out").exists() and wanted(attempt.out), 10, "the command's output")
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """(parent, state) of every process of this machine, by its id."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found[int(path.parent.name)] = (int(parent), state)
+    return found
+
+
+def memory_peak(pid: int) -> int:
+    """The most memory the process has held so far, in bytes; 0 when it has just ended."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * KIB
+    return 0

@@ -1,0 +1,482 @@
+"""The native runner's agent and sandbox: what they answer, and what they tell unasked. Plain and sanitized."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kit.process import until
+from runner_kit import BINARIES, KIB, MIB, Runner, build, memory_peak, processes
+
+
+class Agent:
+    """A conversation. What is told unasked is counted in `told`."""
+
+    def __init__(self, runner: Runner) -> None:
+        argv = [str(runner.binary), "agent", "--dir", str(runner.dir)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.told = 0
+        self._number = 0
+        self._read = b""
+
+    def send(self, raw: bytes) -> None:
+        assert self.process.stdin is not None
+        left = memoryview(raw)
+        while left:
+            left = left[self.process.stdin.write(left) :]
+
+    def ask(self, request: str, body: bytes = b"") -> bytes | int:
+        """The answer's bytes, or its errno."""
+        self._number += 1
+        self.send(f"{self._number} {request}\n".encode() + body)
+        return self.answer(str(self._number))
+
+    def look(self) -> list[str]:
+        found = self.ask("look")
+        assert isinstance(found, bytes)
+        return sorted(found.decode().splitlines())
+
+    def answer(self, number: str) -> bytes | int:
+        while (word := self._line().split())[0] == "0" != number:
+            assert word == ["0", "0"]
+            self.told += 1
+        assert word[0] == number
+        size = int(word[1])
+        return -size if size < 0 else self._take(size)
+
+    def hears(self, within: float) -> bool:
+        """Whether it is told that something changed, within that many seconds."""
+        if not self._fill(within):
+            return False
+        assert self._line() == "0 0"
+        self.told += 1
+        return True
+
+    def close(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(10)
+
+    def _line(self) -> str:
+        while b"\n" not in self._read:
+            assert self._fill(20), "no answer"
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode()
+
+    def _take(self, size: int) -> bytes:
+        while len(self._read) < size:
+            assert self._fill(20), "no answer"
+        taken, self._read = self._read[:size], self._read[size:]
+        return taken
+
+    def _fill(self, within: float) -> bool:
+        assert self.process.stdout is not None
+        if self._read and b"\n" in self._read:
+            return True
+        if not select.select([self.process.stdout], [], [], within)[0]:
+            return False
+        got = self.process.stdout.read(MIB)
+        assert got, "the agent has ended"
+        self._read += got
+        return True
+
+
+@pytest.fixture(params=BINARIES)
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+    directory = tmp_path / "volume"
+    directory.mkdir()
+    return Runner(build(request.param), directory)
+
+
+@pytest.fixture
+def agent(runner: Runner) -> Iterator[Agent]:
+    """In the runner's directory; it ends well when its stdin does."""
+    started = Agent(runner)
+    yield started
+    assert started.process.stdin is not None
+    assert started.process.stdout is not None
+    assert started.process.stdin.closed or started.close() == 0
+    started.process.stdout.close()
+
+
+# --- requests
+
+
+def test_a_look_shows_the_files_of_the_layout(runner: Runner, agent: Agent) -> None:
+    assert agent.look() == []
+    attempt = runner.shell("echo hello", attempt=12)
+    for other in ("stop", "0.out", "0.1.2.out", "a.1.log", "0.a.log", "0.12.logs", ".0.12.log", "0.12", "12.verdicts", "plan"):
+        (runner.dir / other).write_text("x")
+    (runner.dir / "1.1.out").symlink_to("plan")
+    (runner.dir / "1.1.log").mkdir()
+    log, status = attempt.path("log").stat().st_size, attempt.path("status").read_text()
+    assert agent.look() == sorted(
+        [
+            f"0.12.claim 17 {attempt.status['started']}",
+            "0.12.out 6",
+            f"0.12.log {log}",
+            f"0.12.status {len(status)} {status.rstrip()}",
+            "0.verdict 6 ok 12",
+        ]
+    )
+
+
+def test_a_look_tells_the_first_line_alone_and_no_more_than_4_kib_of_it(runner: Runner, agent: Agent) -> None:
+    (runner.dir / "0.1.status").write_text("one\ntwo\n")
+    (runner.dir / "1.1.status").write_text("x" * 9000)
+    (runner.dir / "2.1.status").write_text("")
+    assert agent.look() == ["0.1.status 8 one", f"1.1.status 9000 {'x' * 4096}", "2.1.status 0 "]
+
+
+def test_a_look_at_a_thousand_files(runner: Runner, agent: Agent) -> None:
+    for number in range(1000):
+        (runner.dir / f"{number}.1.claim").write_text(f"{number}\n")
+    assert len(agent.look()) == 1000
+
+
+@pytest.mark.parametrize(
+    ("offset", "most", "expected"), [(0, 100, b"0123456789"), (3, 4, b"3456"), (8, 4, b"89"), (10, 1, b""), (99, 1, b""), (0, 0, b""), (2**62, 1, b"")]
+)
+def test_a_read_gives_what_there_is(runner: Runner, agent: Agent, offset: int, most: int, expected: bytes) -> None:
+    (runner.dir / "0.1.out").write_bytes(b"0123456789")
+    assert agent.ask(f"read 0.1.out {offset} {most}") == expected
+
+
+def test_a_large_read_is_whole_and_takes_little_memory(runner: Runner, agent: Agent) -> None:
+    whole = os.urandom(9 * MIB)
+    (runner.dir / "0.1.out").write_bytes(whole)
+    got = b""
+    while isinstance(block := agent.ask(f"read 0.1.out {len(got)} {4 * MIB}"), bytes) and block:
+        got += block
+    assert got == whole
+    assert memory_peak(agent.process.pid) < (64 if runner.sanitized else 8) * MIB
+
+
+def test_bytes_of_any_kind_are_read(runner: Runner, agent: Agent) -> None:
+    (runner.dir / "any").write_bytes(bytes(range(256)) * 3)
+    assert agent.ask("read any 0 1000") == bytes(range(256)) * 3
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"text\n2 look\n", bytes(range(256)), b"z" * 64 * KIB])
+def test_a_file_is_written_whole(runner: Runner, agent: Agent, body: bytes) -> None:
+    assert agent.ask(f"write 0.verdict {len(body)}", body) == b""
+    assert (runner.dir / "0.verdict").read_bytes() == body
+    assert (runner.dir / "0.verdict").stat().st_mode & 0o7777 == 0o644
+    assert runner.files == {"0.verdict"}
+
+
+def test_a_file_is_never_written_over(runner: Runner, agent: Agent) -> None:
+    (runner.dir / "0.verdict").write_text("ok 1\n")
+    assert agent.ask("write 0.verdict 10", b"cancelled\n") == errno.EEXIST
+    assert (runner.dir / "0.verdict").read_text() == "ok 1\n"
+    assert runner.files == {"0.verdict"}
+
+
+def test_a_gate_opens_by_a_verdict_that_the_agent_writes(runner: Runner, agent: Agent) -> None:
+    runner.before(b"input", verdict=None)
+    attempt = runner.start("cat", step=1)
+    assert agent.ask("write 0.verdict 5", b"ok 1\n") == b""
+    assert attempt.ended(5).out == b"input"
+
+
+def test_a_drop_removes_a_file_or_finds_it_gone(runner: Runner, agent: Agent) -> None:
+    (runner.dir / "0.1.out").write_bytes(b"x")
+    assert agent.ask("drop 0.1.out") == b""
+    assert runner.files == set()
+    assert agent.ask("drop 0.1.out") == b""
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "../out", "a/b", "/etc/passwd", "x" * 256])
+def test_a_name_beside_the_directory_is_refused(runner: Runner, agent: Agent, name: str) -> None:
+    (runner.dir / ".hidden").write_text("secret")
+    assert agent.ask(f"read {name} 0 10") == errno.EINVAL
+    assert agent.ask(f"write {name} 4", b"9 x\n") == errno.EINVAL
+    assert agent.ask(f"drop {name}") == errno.EINVAL
+    assert agent.look() == []
+    assert runner.files == {".hidden"}
+
+
+def test_a_name_may_have_255_bytes(runner: Runner, agent: Agent) -> None:
+    assert agent.ask(f"write {'x' * 255} 1", b"y") == b""
+    assert agent.ask(f"read {'x' * 255} 0 10") == b"y"
+
+
+def test_only_regular_files_are_read(runner: Runner, agent: Agent) -> None:
+    (runner.dir / "directory").mkdir()
+    (runner.dir / "link").symlink_to("/etc/passwd")
+    (runner.dir / "dangling").symlink_to("nowhere")
+    os.mkfifo(runner.dir / "fifo")
+    assert [agent.ask(f"read {name} 0 10") for name in ("directory", "link", "dangling", "fifo", "missing")] == [22, 22, 22, 22, 2]
+
+
+def test_a_write_too_large_is_refused_and_its_bytes_are_no_requests(runner: Runner, agent: Agent) -> None:
+    body = b"3 drop 0.1.out\n" * 10_000
+    (runner.dir / "0.1.out").write_bytes(b"x")
+    assert agent.ask(f"write 0.verdict {len(body)}", body) == errno.EINVAL
+    assert agent.ask("read 0.1.out 0 9") == b"x"
+    assert runner.files == {"0.1.out"}
+
+
+WRONG = [
+    b"",
+    b" ",
+    b"look",
+    b"0 look",
+    b"000 look",
+    b"x look",
+    b"-1 look",
+    b"1 look ",
+    b"1  look",
+    b"1 dance",
+    b"1 look now",
+    b"1",
+    b"1 read a 0",
+    b"1 read a x 1",
+    b"1 read a 0 1 2",
+]
+WRONG += [
+    b"1 read a -1 1",
+    b"1 read a 0 99999999999999999999",
+    b"1 write a",
+    b"1 write a -1",
+    b"1 drop",
+    b"1 drop a b",
+    b"123456789012345678901 look",
+    b"\xff\0",
+    b"1 look\0",
+    b"1 drop " + b"x" * 100_000,
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=range(len(WRONG)))
+def test_a_line_that_is_no_request_is_told_and_the_next_is_heard(runner: Runner, agent: Agent, wrong: bytes) -> None:
+    agent.send(wrong + b"\n")
+    assert agent.answer("0") == errno.EINVAL
+    assert agent.ask("look") == b""
+
+
+@pytest.mark.parametrize("request_line", [f"read a 0 {4 * MIB + 1}"])
+def test_a_read_of_too_much_is_refused(runner: Runner, agent: Agent, request_line: str) -> None:
+    (runner.dir / "a").write_bytes(b"x")
+    assert agent.ask(request_line) == errno.EINVAL
+    assert agent.ask(f"read a 0 {4 * MIB}") == b"x"
+
+
+def test_numbers_of_requests_come_back_as_they_were(runner: Runner, agent: Agent) -> None:
+    for number in ("1", "007", "99999999999999999999"):
+        agent.send(f"{number} look\n".encode())
+        assert agent.answer(number) == b""
+
+
+def test_many_requests_at_once_are_answered_in_order_however_they_are_cut(runner: Runner, agent: Agent) -> None:
+    requests = b"".join(b"%d write %d.verdict %d\n%s%d read %d.verdict 0 99\n" % (2 * n + 1, n, n, b"\n" * n, 2 * n + 2, n) for n in range(60))
+    for at in range(0, len(requests), 7):
+        agent.send(requests[at : at + 7])
+    assert [agent.answer(str(number)) for number in range(1, 121)] == [body for n in range(60) for body in (b"", b"\n" * n)]
+
+
+# --- what is told unasked
+
+
+def test_nothing_is_told_before_the_first_look(runner: Runner, agent: Agent) -> None:
+    (runner.dir / "0.1.claim").touch()
+    assert not agent.hears(0.4)
+
+
+def rename_in(directory: Path) -> None:
+    (directory / ".new").write_text("{}\n")
+    (directory / ".new").rename(directory / "1.1.status")
+
+
+def link_in(directory: Path) -> None:
+    (directory / ".new").write_text("ok 1\n")
+    (directory / "1.verdict").hardlink_to(directory / ".new")
+
+
+def grow(directory: Path) -> None:
+    with (directory / "0.1.log").open("ab") as log:
+        log.write(b"more")
+
+
+CHANGES = {
+    "a new output": lambda directory: (directory / "1.1.out").touch(),
+    "a new log": lambda directory: (directory / "1.1.log").touch(),
+    "a file gone": lambda directory: (directory / "0.1.out").unlink(),
+    "a status by rename": rename_in,
+    "a verdict by link": link_in,
+    "a file renamed away": lambda directory: (directory / "0.1.out").rename(directory / "kept"),
+    "a log grown": grow,
+}
+
+
+@pytest.fixture
+def begun(runner: Runner) -> Runner:
+    """With an attempt's files in the directory."""
+    for kind in ("claim", "out", "log"):
+        (runner.dir / f"0.1.{kind}").write_text("1\n")
+    return runner
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_told_once_until_the_next_look(begun: Runner, agent: Agent, change: str) -> None:
+    agent.look()
+    assert not agent.hears(0.3)
+    changed = time.monotonic()
+    CHANGES[change](begun.dir)
+    assert agent.hears(1)
+    assert time.monotonic() - changed < 0.2  # at once: not by the comparison each 250 ms
+    grow(begun.dir)
+    (begun.dir / "5.1.claim").touch()
+    assert not agent.hears(0.4)
+    agent.look()
+    (begun.dir / "6.1.claim").touch()
+    assert agent.hears(1)
+
+
+def test_what_changed_before_the_look_is_not_told(begun: Runner, agent: Agent) -> None:
+    agent.look()
+    assert not agent.hears(0.1)
+    for change in ("a new log", "a log grown", "a status by rename"):
+        CHANGES[change](begun.dir)
+    assert agent.hears(1)
+    agent.look()
+    assert not agent.hears(0.4)
+
+
+def test_growing_outputs_and_other_files_are_not_told(begun: Runner, agent: Agent) -> None:
+    agent.look()
+    with (begun.dir / "0.1.out").open("ab") as out:
+        out.write(b"more")
+    (begun.dir / ".hidden").touch()
+    (begun.dir / "other").touch()
+    assert not agent.hears(0.6)
+
+
+def test_growth_of_a_log_is_told_every_10_ms_at_most(begun: Runner, agent: Agent) -> None:
+    told: list[float] = []
+    end = time.monotonic() + 0.5
+    agent.look()
+    while time.monotonic() < end:
+        grow(begun.dir)
+        if agent.hears(0):
+            told.append(time.monotonic())
+            agent.look()
+    assert 10 < len(told) <= 51
+
+
+def test_a_new_file_is_told_at_once_while_growth_is_kept_back(begun: Runner, agent: Agent) -> None:
+    agent.look()
+    grow(begun.dir)
+    assert agent.hears(1)
+    agent.look()
+    changed = time.monotonic()
+    (begun.dir / "0.1.status").touch()
+    assert agent.hears(1)
+    assert time.monotonic() - changed < 0.1
+
+
+def test_a_step_is_followed_to_its_end(runner: Runner, agent: Agent) -> None:
+    """As the operator does: look, be told, look again; nothing that happened stays unseen."""
+    attempt = runner.start("sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.05; done")
+    while not any(name.startswith("0.verdict ") for name in agent.look()):
+        assert agent.hears(2)
+    attempt.ended()
+    assert f"0.1.log {attempt.path('log').stat().st_size}" in agent.look()
+    assert agent.told > 4
+
+
+def test_changes_are_told_without_inotify_too(begun: Runner) -> None:
+    limit = "/proc/sys/user/max_inotify_instances"
+    script = f'echo 0 > {limit} && exec "$0" "$@"'
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-U", "-r", "sh", "-c", f"echo 0 > {limit}"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces for this user")
+    agent = Agent.__new__(Agent)
+    argv = ["unshare", "-U", "-r", "sh", "-c", script, str(begun.binary), "agent", "--dir", str(begun.dir)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as agent.process:
+        agent.told, agent._number, agent._read = 0, 0, b""  # noqa: SLF001
+        agent.look()
+        for change in ("a log grown", "a new output", "a status by rename"):
+            CHANGES[change](begun.dir)
+            assert agent.hears(1)
+            agent.look()
+        assert agent.close() == 0
+
+
+def test_an_agent_that_has_nothing_to_do_does_nothing(begun: Runner) -> None:
+    agent = Agent(begun)
+    agent.look()
+    with (begun.dir / "0.1.out").open("ab", buffering=0) as out:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            out.write(b"x" * 1000)
+    assert agent.process.stdin is not None
+    agent.process.stdin.close()
+    _, wait_status, usage = os.wait4(agent.process.pid, 0)
+    agent.process.returncode = os.waitstatus_to_exitcode(wait_status)
+    assert agent.process.returncode == 0
+    assert agent.process.stdout is not None
+    agent.process.stdout.close()
+    assert usage.ru_utime + usage.ru_stime < 0.3
+
+
+# --- its end
+
+
+def test_the_agent_ends_with_its_stdin_whatever_it_was_reading(runner: Runner, agent: Agent) -> None:
+    agent.send(b"1 write 0.verdict 10\nhalf")
+    assert agent.close() == 0
+    assert runner.files == set()
+
+
+def test_the_agent_ends_well_when_nobody_listens(runner: Runner) -> None:
+    agent = Agent(runner)
+    agent.look()
+    assert agent.process.stdout is not None
+    agent.process.stdout.close()
+    (runner.dir / "0.1.claim").touch()
+    assert agent.process.wait(10) == 0
+    assert agent.process.stdin is not None
+    agent.process.stdin.close()
+
+
+def test_an_agent_without_its_directory_says_so(runner: Runner) -> None:
+    done = subprocess.run([str(runner.binary), "agent", "--dir", f"{runner.dir}/none"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert done.returncode == 125
+    assert b"none: No such file" in done.stderr
+
+
+# --- the sandbox
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sandbox_ends_at_once(runner: Runner, number: int) -> None:
+    with subprocess.Popen([str(runner.binary), "sandbox"]) as sandbox:
+        until(lambda: "SigBlk:\t0000000000014002" in Path(f"/proc/{sandbox.pid}/status").read_text(), 10, "it waits")
+        sandbox.send_signal(signal.SIGCHLD)
+        time.sleep(0.05)
+        assert sandbox.poll() is None
+        sandbox.send_signal(number)
+        assert sandbox.wait(1) == 0
+
+
+def test_a_sandbox_reaps_what_comes_to_it(runner: Runner) -> None:
+    if os.geteuid() != 0 or not shutil.which("nsenter"):
+        pytest.skip("entering namespaces is for root")
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", str(runner.binary), "sandbox"]) as outer:
+        inner = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        until(lambda: bool(inner.read_text()) and Path(f"/proc/{int(inner.read_text())}/comm").read_text() != "unshare\n", 10, "the sandbox")
+        sandbox = int(inner.read_text())
+        subprocess.run(["nsenter", "-t", str(sandbox), "-p", "sh", "-c", "for i in 1 2 3; do (sleep 0.2 &) ; done"], check=True)
+        until(lambda: [state for parent, state in processes().values() if parent == sandbox] == ["S"] * 3, 5, "orphans come")
+        until(lambda: [state for parent, state in processes().values() if parent == sandbox] == [], 5, "orphans gone")
+        os.kill(sandbox, signal.SIGTERM)
+        assert outer.wait(5) == 0
