@@ -1,48 +1,44 @@
-"""Answers of any size with flat memory: short ones whole, longer ones as they come."""
+"""Answers of any size with flat memory: JSON whole while it is short, else as it comes; bytes as they come."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-_WHOLE = 64 * 2**10  # bytes: an answer up to this size is not streamed
-
-JSON = "application/json"
-BYTES = "application/octet-stream"
+_WHOLE = 64 * 2**10  # bytes: JSON up to this size is not streamed
 
 
-async def answer(blocks: AsyncIterator[bytes], media_type: str, length: int | None = None) -> Response:
-    """200 with the blocks. The first are read here, so what they raise can still become another status."""
+def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, "application/json")
+
+
+async def json_pieces(pieces: AsyncIterator[bytes]) -> Response:
+    """200 with one JSON value. The first pieces are read here, so that what they raise can still become another status."""
     begun: list[bytes] = []
     size = 0
-    async for block in blocks:
-        begun.append(block)
-        size += len(block)
+    async for piece in pieces:
+        begun.append(piece)
+        size += len(piece)
         if size > _WHOLE:
-            headers = None if length is None else {"Content-Length": str(length)}
-            return _Stream(_on(b"".join(begun), blocks), headers=headers, media_type=media_type)
-    return Response(b"".join(begun), media_type=media_type)
+            return _Stream(b"".join(begun), pieces, "application/json")
+    return Response(b"".join(begun), media_type="application/json")
 
 
-async def _on(begun: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        yield begun
-        async for block in blocks:
-            yield block
-    finally:
-        await _close(blocks)
+async def octets(blocks: AsyncIterator[bytes], length: int) -> Response:
+    """200 with exactly `length` bytes: more or fewer end the connection, so that nobody takes them for all. The first block is read here."""
+    return _Stream(await anext(blocks, b""), blocks, "application/octet-stream", {"Content-Length": str(length)})
 
 
 class _Stream(StreamingResponse):
-    """Ends what it reads from when the client goes away, and reads nothing for a HEAD."""
+    """Lets go of what it reads from when the client goes away, and reads nothing for a HEAD."""
 
-    def __init__(self, blocks: AsyncIterator[bytes], media_type: str, headers: Mapping[str, str] | None) -> None:
-        super().__init__(blocks, headers=headers, media_type=media_type)
-        self._blocks = blocks
+    def __init__(self, begun: bytes, rest: AsyncIterator[bytes], media_type: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(_joined(begun, rest), headers=headers, media_type=media_type)
+        self._rest: Any = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -52,10 +48,10 @@ class _Stream(StreamingResponse):
             else:
                 await super().__call__(scope, receive, send)
         finally:
-            await _close(self._blocks)
+            await self._rest.aclose()
 
 
-async def _close(blocks: AsyncIterator[bytes]) -> None:
-    aclose: Any = getattr(blocks, "aclose", None)
-    if aclose is not None:
-        await aclose()
+async def _joined(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield begun
+    async for block in rest:
+        yield block

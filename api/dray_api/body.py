@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from dray.errors import Malformed, TooLarge
 from starlette.requests import Request
+
+from dray.errors import Malformed, TooLarge
 
 MAX_BODY = 2**20  # bytes
 MAX_DEPTH = 32  # arrays and objects within each other

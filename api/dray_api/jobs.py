@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+
 from dray.errors import FieldError, Invalid
 from dray.log import lines
 from dray.spec import EnvVar, JobSpec, Step
@@ -124,13 +125,14 @@ async def log(store: Store, job_id: str, index: int, limit: int | None) -> Async
     chunks = store.log(job_id, index, min(_LOG_PAGE, limit or _LOG_PAGE))
     start, _ = await anext(chunks)
     end = start + (limit or _FAR)
-    opening = b'{"lines":['
+    opening, taken = b'{"lines":[', 0
     async for number, chunk in chunks:
         found = _within(chunk, start - number, end - number)
         if found:
             yield opening + orjson.dumps(texts(found))[1:-1]
             opening = b","
-        if number + len(found) >= end:
+        taken += len(found)
+        if taken == limit:
             break
     yield b'{"lines":[]}' if opening != b"," else b"]}"
 

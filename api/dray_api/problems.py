@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import orjson
-from dray.errors import DrayError, FieldError, Invalid, TooLarge, Unauthorized, Unavailable
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from dray.errors import DrayError, FieldError, Invalid, TooLarge, Unauthorized, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
@@ -40,6 +41,10 @@ def internal() -> Response:
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal error", "an internal error; the server's log has the details")
 
 
+def no_route() -> Response:
+    return problem(404, "Not found", "there is no such route: /openapi.json lists what there is")
+
+
 async def of_dray(_: Request, error: Exception) -> Response:
     assert isinstance(error, DrayError)
     return of(error)
@@ -49,7 +54,7 @@ async def of_framework(request: Request, error: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(404, "Not found", "there is no such route: /openapi.json lists what there is")
+        return no_route()
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(sorted(_methods(request)))
         return problem(405, "Method not allowed", f"this route takes {allowed}", headers={"Allow": allowed})

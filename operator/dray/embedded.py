@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dray.errors import BadSetting, Unavailable
 from dray.store import Store
+from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _SOCKET_PATH_MAX = 107  # bytes, of sockaddr_un
@@ -50,8 +51,7 @@ class RedisServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._watching.cancel()
-        await asyncio.gather(self._watching, return_exceptions=True)
+        await end(self._watching)
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             try:

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from dray.backends import Backend
@@ -21,6 +20,7 @@ from dray.outputs import Outputs
 from dray.reconcile import Reconciler
 from dray.settings import Settings
 from dray.store import Store
+from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _RESYNC = 10.0  # seconds between looks at everything
@@ -29,29 +29,39 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # seconds: back-off of a job that met Unav
 
 
 class Loop:
-    """One operator's. `run` until cancelled; what runs on the engine then goes on, and the next operator finds it."""
+    """One operator's. When it is told to end, what runs on the engine goes on, and the next operator finds it."""
 
     def __init__(self, settings: Settings, store: Store, backend: Backend, outputs: Outputs) -> None:
         self._settings, self._store, self._backend, self._outputs = settings, store, backend, outputs
         self._works: dict[str, _Work] = {}
         self._filling = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, told: asyncio.Event) -> None:
+        """Until told to end. Raises BadSetting where the engine cannot be worked with."""
+        operating, waiting = asyncio.create_task(self._operate()), asyncio.create_task(told.wait())
+        try:
+            await asyncio.wait([operating, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if operating.done():
+                operating.result()
+        finally:
+            await end(operating, waiting)
+            await self._stop()
+
+    async def _operate(self) -> None:
         await _until_available(self._prepare, "starting")
         log.info("operator ready, %d jobs at once", self._settings.jobs)
+        sources = [asyncio.create_task(_for_ever(source)) for source in (self._hear_store, self._hear_backend, self._resync, self._fill)]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for source in (self._hear_store, self._hear_backend, self._resync, self._fill):
-                    tasks.create_task(_for_ever(source))
+            await asyncio.gather(*sources)
         finally:
-            await self._stop()
+            await end(*sources)
 
     async def _stop(self) -> None:
         """What is only being cleaned up may take a moment to be; the rest goes on without us, on the engine."""
         cleaning = [work.task for work in self._works.values() if work.over]
         if cleaning:
             await asyncio.wait(cleaning, timeout=_CLEAN_WITHIN)
-        await asyncio.gather(*(work.stop() for work in self._works.values()))
+        await end(*(work.task for work in self._works.values()))
         await self._backend.stop()
 
     async def _prepare(self) -> None:
@@ -62,8 +72,6 @@ class Loop:
 
     async def _hear_store(self) -> None:
         async for job_id in self._store.wakes():
-            if _cancelled():  # the client's time-out may have swallowed it
-                raise asyncio.CancelledError
             if job_id is None:
                 self._filling.set()
             else:
@@ -137,11 +145,6 @@ class _Work:
         self._reconciler.forget()
         self._woken.set()
 
-    async def stop(self) -> None:
-        self.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.task
-
     async def _run(self) -> None:
         shipping = asyncio.create_task(self._reconciler.shipper.run())
         pause = _FIRST_PAUSE
@@ -156,8 +159,7 @@ class _Work:
                     pause = min(2 * pause, _LAST_PAUSE)
                     self._woken.set()
         finally:
-            shipping.cancel()
-            await asyncio.gather(shipping, return_exceptions=True)
+            await end(shipping)
         self._done()
 
     async def _passes(self) -> bool:
@@ -179,11 +181,6 @@ class _Work:
             log.exception("a pass failed; backing off", extra=extra)
             return False
         return True
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _for_ever(source: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -136,7 +136,7 @@ def test_everything_killed_together_changes_nothing(dray: Served, image: Images)
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_an_engine_restarted_while_jobs_run(serve: Callable[..., Served], own_dockerd: Callable[..., Dockerd], how: str) -> None:
+def test_an_engine_restarted_while_jobs_run(own_dockerd: Callable[..., Dockerd], serve: Callable[..., Served], how: str) -> None:
     dockerd = own_dockerd()
     chance, job = random.Random(how), a_job(Images(dockerd.engine))
     dray = serve(DOCKER_HOST=dockerd.host, DRAY_DISK_FLOOR="0")

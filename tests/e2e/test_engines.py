@@ -9,7 +9,7 @@ from kit.images import Images
 from kit.serving import Served
 
 
-def test_an_engine_over_tcp_with_tls(serve: Callable[..., Served], own_dockerd: Callable[..., Dockerd]) -> None:
+def test_an_engine_over_tcp_with_tls(own_dockerd: Callable[..., Dockerd], serve: Callable[..., Served]) -> None:
     dockerd = own_dockerd(tls=True)
     image = Images(dockerd.engine)
     dray = serve(DOCKER_HOST=dockerd.tcp, DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH=str(dockerd.certificates), DRAY_DISK_FLOOR="0")

@@ -126,20 +126,29 @@ class Runner:
 
     def __init__(self, binary: Path, directory: Path) -> None:
         self.binary, self.dir = binary, directory
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def close(self) -> None:
+        """Kills what a failed test left running."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     @property
     def sanitized(self) -> bool:
         return self.binary.name.endswith("sanitized")
 
     def start(
-        self, *command: str, step: int = 0, attempt: int = 1, through: Sequence[str] = (), popen: Mapping[str, Any] | None = None, **options: str | int
+        self, *command: str, step: int = 0, attempt: int = 1, through: Sequence[str] = (), popen: Mapping[str, Any] | None = None, **options: Any
     ) -> Attempt:
         """Options are the command line's, `log_cap=1` for `--log-cap 1`. `through`: a command to run the runner by."""
-        given: dict[str, str | int] = {"output": "stdout", "log_cap": 16 * MIB, "data_cap": 0, "floor": 0} | options
+        given: dict[str, object] = {"output": "stdout", "log_cap": 16 * MIB, "data_cap": 0, "floor": 0} | options
         words = [f"--{name.replace('_', '-')}={value}".split("=", 1) for name, value in given.items()]
         place = ["step", "--dir", str(self.dir), "--step", str(step), "--attempt", str(attempt)]
         argv = [*through, str(self.binary), *place, *itertools.chain.from_iterable(words), "--", *command]
-        return Attempt(subprocess.Popen(argv, **dict(popen or {})), self.dir, step, attempt)
+        self._started.append(subprocess.Popen(argv, **dict(popen or {})))
+        return Attempt(self._started[-1], self.dir, step, attempt)
 
     def run(self, *command: str, **options: Any) -> Attempt:
         """An attempt that ends."""

@@ -17,10 +17,12 @@ from kit.process import until
 
 
 @pytest.fixture(params=BINARIES)
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     directory = tmp_path / "volume"
     directory.mkdir()
-    return Runner(build(request.param), directory)
+    made = Runner(build(request.param), directory)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ while True:
 
 
 def test_every_signal_that_can_be_is_passed_on(runner: Runner) -> None:
-    passed = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTERM}) + [signal.SIGTERM]
+    passed = [*sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGTERM}), signal.SIGTERM]
     attempt = runner.start(*PYTHON, LISTEN)
     wait_for_out(attempt, lambda out: out == b"ready\n")
     for number in passed:

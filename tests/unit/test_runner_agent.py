@@ -10,12 +10,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from runner_kit import BINARIES, KIB, MIB, Runner, build, memory_peak, processes
 
 from kit.process import until
-from runner_kit import BINARIES, KIB, MIB, Runner, build, memory_peak, processes
 
 
 class Agent:
@@ -55,7 +56,7 @@ class Agent:
 
     def hears(self, within: float) -> bool:
         """Whether it is told that something changed, within that many seconds."""
-        if not self._fill(within):
+        if not self._read and not self._fill(within):
             return False
         assert self._line() == "0 0"
         self.told += 1
@@ -80,8 +81,6 @@ class Agent:
 
     def _fill(self, within: float) -> bool:
         assert self.process.stdout is not None
-        if self._read and b"\n" in self._read:
-            return True
         if not select.select([self.process.stdout], [], [], within)[0]:
             return False
         got = self.process.stdout.read(MIB)
@@ -91,21 +90,26 @@ class Agent:
 
 
 @pytest.fixture(params=BINARIES)
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     directory = tmp_path / "volume"
     directory.mkdir()
-    return Runner(build(request.param), directory)
+    made = Runner(build(request.param), directory)
+    yield made
+    made.close()
 
 
 @pytest.fixture
 def agent(runner: Runner) -> Iterator[Agent]:
     """In the runner's directory; it ends well when its stdin does."""
     started = Agent(runner)
-    yield started
-    assert started.process.stdin is not None
-    assert started.process.stdout is not None
-    assert started.process.stdin.closed or started.close() == 0
-    started.process.stdout.close()
+    try:
+        yield started
+        assert started.close() == 0
+    finally:
+        started.process.kill()
+        started.process.wait()
+        if started.process.stdout is not None:
+            started.process.stdout.close()
 
 
 # --- requests
@@ -289,7 +293,7 @@ def test_many_requests_at_once_are_answered_in_order_however_they_are_cut(runner
 
 def test_nothing_is_told_before_the_first_look(runner: Runner, agent: Agent) -> None:
     (runner.dir / "0.1.claim").touch()
-    assert not agent.hears(0.4)
+    assert not agent.hears(0.3)
 
 
 def rename_in(directory: Path) -> None:
@@ -329,14 +333,14 @@ def begun(runner: Runner) -> Runner:
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_told_once_until_the_next_look(begun: Runner, agent: Agent, change: str) -> None:
     agent.look()
-    assert not agent.hears(0.3)
+    assert not agent.hears(0.3)  # longer than the time between two comparisons
     changed = time.monotonic()
     CHANGES[change](begun.dir)
     assert agent.hears(1)
     assert time.monotonic() - changed < 0.2  # at once: not by the comparison each 250 ms
     grow(begun.dir)
     (begun.dir / "5.1.claim").touch()
-    assert not agent.hears(0.4)
+    assert not agent.hears(0.3)
     agent.look()
     (begun.dir / "6.1.claim").touch()
     assert agent.hears(1)
@@ -349,7 +353,7 @@ def test_what_changed_before_the_look_is_not_told(begun: Runner, agent: Agent) -
         CHANGES[change](begun.dir)
     assert agent.hears(1)
     agent.look()
-    assert not agent.hears(0.4)
+    assert not agent.hears(0.3)
 
 
 def test_growing_outputs_and_other_files_are_not_told(begun: Runner, agent: Agent) -> None:
@@ -457,26 +461,43 @@ def test_an_agent_without_its_directory_says_so(runner: Runner) -> None:
 # --- the sandbox
 
 
+@contextmanager
+def sandbox(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([*command, "sandbox"]) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def waits(pid: int) -> bool:
+    """Whether it is the runner, and asleep."""
+    return Path(f"/proc/{pid}/comm").read_text().startswith("dray-runner") and processes()[pid][1] == "S"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_sandbox_ends_at_once(runner: Runner, number: int) -> None:
-    with subprocess.Popen([str(runner.binary), "sandbox"]) as sandbox:
-        until(lambda: "SigBlk:\t0000000000014002" in Path(f"/proc/{sandbox.pid}/status").read_text(), 10, "it waits")
-        sandbox.send_signal(signal.SIGCHLD)
+    with sandbox(str(runner.binary)) as started:
+        until(lambda: waits(started.pid), 10, "it waits")
+        started.send_signal(signal.SIGCHLD)
         time.sleep(0.05)
-        assert sandbox.poll() is None
-        sandbox.send_signal(number)
-        assert sandbox.wait(1) == 0
+        assert started.poll() is None
+        started.send_signal(number)
+        assert started.wait(1) == 0
 
 
 def test_a_sandbox_reaps_what_comes_to_it(runner: Runner) -> None:
     if os.geteuid() != 0 or not shutil.which("nsenter"):
         pytest.skip("entering namespaces is for root")
-    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", str(runner.binary), "sandbox"]) as outer:
-        inner = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
-        until(lambda: bool(inner.read_text()) and Path(f"/proc/{int(inner.read_text())}/comm").read_text() != "unshare\n", 10, "the sandbox")
-        sandbox = int(inner.read_text())
-        subprocess.run(["nsenter", "-t", str(sandbox), "-p", "sh", "-c", "for i in 1 2 3; do (sleep 0.2 &) ; done"], check=True)
-        until(lambda: [state for parent, state in processes().values() if parent == sandbox] == ["S"] * 3, 5, "orphans come")
-        until(lambda: [state for parent, state in processes().values() if parent == sandbox] == [], 5, "orphans gone")
-        os.kill(sandbox, signal.SIGTERM)
+    with sandbox("unshare", "--pid", "--fork", "--kill-child", str(runner.binary)) as outer:
+        until(lambda: any(parent == outer.pid and waits(pid) for pid, (parent, _) in processes().items()), 10, "the sandbox")
+        inner = next(pid for pid, (parent, _) in processes().items() if parent == outer.pid)
+
+        def children() -> list[str]:
+            return [state for parent, state in processes().values() if parent == inner]
+
+        subprocess.run(["nsenter", "-t", str(inner), "-p", "sh", "-c", "for i in 1 2 3; do (sleep 0.3 &) ; done"], check=True)
+        until(lambda: children() == ["S"] * 3, 5, "orphans come")
+        until(lambda: children() == [], 5, "orphans gone")
+        os.kill(inner, signal.SIGTERM)
         assert outer.wait(5) == 0

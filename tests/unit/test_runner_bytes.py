@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,12 @@ PIECE = 4 * KIB  # lines up to this long are never cut
 
 
 @pytest.fixture(params=BINARIES)
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
     directory = tmp_path / "volume"
     directory.mkdir()
-    return Runner(build(request.param), directory)
+    made = Runner(build(request.param), directory)
+    yield made
+    made.close()
 
 
 # --- output
@@ -94,6 +97,13 @@ def test_a_file_of_a_failed_step_is_not_taken(runner: Runner, tmp_path: Path) ->
 
 
 # --- delimiters
+
+
+@contextmanager
+def volume(binary: str) -> Iterator[Runner]:
+    """A runner in a directory of its own, for tests that need many."""
+    with tempfile.TemporaryDirectory(prefix="dray-") as directory, closing(Runner(build(binary), Path(directory))) as runner:
+        yield runner
 
 
 def lines(given: bytes) -> list[bytes]:
@@ -222,7 +232,7 @@ def test_a_line_is_in_the_log_at_once_and_its_start_is_not(runner: Runner) -> No
 @pytest.mark.parametrize("size", [HELD - 1, HELD, HELD + 1, 3 * HELD, 5 * MIB + 3])
 @pytest.mark.parametrize("ending", ["", "\n"])
 def test_a_long_line_goes_in_pieces_and_is_closed(runner: Runner, size: int, ending: str) -> None:
-    attempt = runner.shell(f"head -c {size} /dev/zero; printf '{ending}'; echo end >&2")
+    attempt = runner.shell(f"head -c {size} /dev/zero; sleep 0.1; printf '{ending}'; echo end >&2")
     found = [block for block in attempt.log if block.stream == 1]
     assert text(found, 1) == bytes(size) + ending.encode()
     assert sum(block.lines for block in found) == 1
@@ -392,20 +402,6 @@ def test_log_and_output_are_the_bytes_that_were_written(binary: str, plan: list[
         hold_cap(attempt, written, cap)
         if cap == 16 * MIB:
             assert attempt.status["lines"] == sum(len(lines(whole)) for whole in written.values())
-
-
-class volume:  # noqa: N801
-    """A runner in a directory of its own, for tests that need many."""
-
-    def __init__(self, binary: str) -> None:
-        self._binary = build(binary)
-
-    def __enter__(self) -> Runner:
-        self._dir = tempfile.TemporaryDirectory(prefix="dray-")
-        return Runner(self._binary, Path(self._dir.name))
-
-    def __exit__(self, *_: object) -> None:
-        self._dir.cleanup()
 
 
 # --- limits of the disk

@@ -7,12 +7,14 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import uvicorn
 import uvloop
-from dray_api.app import create_app
+from fastapi import FastAPI
 
 from dray.backends.docker import DockerBackend
 from dray.embedded import RedisServer
@@ -21,6 +23,7 @@ from dray.loop import Loop
 from dray.outputs import Outputs
 from dray.settings import Settings
 from dray.store import Store
+from dray_api.app import create_app
 
 log = logging.getLogger(__name__)
 _SHUTDOWN_WITHIN = 5  # seconds for requests under way
@@ -28,10 +31,7 @@ _SHUTDOWN_WITHIN = 5  # seconds for requests under way
 
 def run(command: str, settings: Settings) -> int:
     """Raises BadSetting."""
-    try:
-        uvloop.run({"serve": _serve, "api": _api, "operator": _operator}[command](settings))
-    except* BadSetting as group:
-        raise _first(group) from None
+    uvloop.run({"serve": _serve, "api": _api, "operator": _operator}[command](settings))
     return 0
 
 
@@ -44,18 +44,19 @@ async def _serve(settings: Settings) -> None:
                 await store.ping()
                 await backend.ping()
 
-            await _until_told(_listen(complete, store, outputs, ready, listener), Loop(complete, store, backend, outputs).run())
+            await _until_told(partial(_listen, create_app(complete, store, outputs, ready), listener), Loop(complete, store, backend, outputs).run)
 
 
 async def _api(settings: Settings) -> None:
     with _listener(settings) as listener:
         async with _store(_with_redis_url(settings)) as store:
-            await _until_told(_listen(settings, store, Outputs(settings.outputs_url), store.ping, listener))
+            app = create_app(settings, store, Outputs(settings.outputs_url), store.ping)
+            await _until_told(partial(_listen, app, listener))
 
 
 async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
-        await _until_told(Loop(settings, store, DockerBackend(settings), Outputs(settings.outputs_url)).run())
+        await _until_told(Loop(settings, store, DockerBackend(settings), Outputs(settings.outputs_url)).run)
 
 
 # --- parts
@@ -69,18 +70,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _listen(settings: Settings, store: Store, outputs: Outputs, ready: Callable[[], Awaitable[None]], listener: socket.socket) -> None:
-    app = create_app(settings, store, outputs, ready)
+async def _listen(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> None:
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN)
     server = _Server(config)
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await asyncio.shield(serving)
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await serving
+    await told.wait()
+    server.should_exit = True
+    await serving
 
 
 @contextlib.contextmanager
@@ -122,23 +120,19 @@ def _with_redis_url(settings: Settings) -> Settings:
     return settings
 
 
-async def _until_told(*works: Awaitable[None]) -> None:
-    """Run all until SIGTERM or SIGINT, or until one fails."""
+Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Runs until the event is set."""
+
+
+async def _until_told(*works: Work) -> None:
+    """Run all until SIGTERM or SIGINT, or until one fails; then the others are told, and the failure is raised."""
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_awaited(work)) for work in works]
-        await told.wait()
-        log.info("stopping")
-        for task in tasks:
-            task.cancel()
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+    tasks = [asyncio.create_task(work(told)) for work in works]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping")
+    told.set()
+    for failure in await asyncio.gather(*tasks, return_exceptions=True):
+        if failure is not None:
+            raise failure

@@ -24,6 +24,7 @@ from dray.backends.docker.sandbox import Sandboxes, empty_file
 from dray.errors import Unavailable
 from dray.settings import Settings
 from dray.state import Box, Fault, Image, Job, Pod, Reason, Shape, Stage
+from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _STAGES = {"created": Stage.MADE, "running": Stage.RUNNING, "paused": Stage.RUNNING, "restarting": Stage.RUNNING}  # any other: ended
@@ -88,9 +89,7 @@ class DockerBackend:
         self._spawn(self._listen())
 
     async def stop(self) -> None:
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await end(*self._background)
         for view in self._views.values():
             if view.agent is not None:
                 await view.agent.close()
@@ -200,18 +199,27 @@ class DockerBackend:
             if job.spec.steps[step].output.startswith("/"):
                 await self._engine.call(self._engine.api.put_archive, name, "/", empty_file(job.spec.steps[step].output))
             await self._engine.call(self._engine.api.start, name)
-        except Faltering as error:  # Docker answers 500 to a user that the image does not have
-            view.refusals[step] += 1
-            if view.refusals[step] < _STARTS:
-                raise
-            view.images[step] = Fault(Reason.START_FAILED, str(error))
-        except APIError as error:
-            if status_of(error) != 400:  # something the step needs has gone: the next pass sees what
-                view.images.pop(step, None)
-                raise Unavailable(f"engine: {error.explanation}") from error
-            view.images[step] = Fault(Reason.START_FAILED, str(error.explanation))
+        except (Faltering, APIError) as error:
+            view.stale()
+            await self._refused(job, view, step, error)
         finally:
             view.stale()
+
+    async def _refused(self, job: Job, view: _View, step: int, error: Faltering | APIError) -> None:
+        """A start that the engine would not make: the step's fault, unless it is the sandbox's, the image's or the moment's."""
+        sandbox = (await self._containers(job, view)).get(None)
+        if sandbox is None or view.told(sandbox).stage is not Stage.RUNNING:
+            raise Unavailable(f"engine: the sandbox of job {job.id} died under step {step + 1}") from error
+        if isinstance(error, Faltering):  # Docker answers 500 to a user that the image does not have
+            view.refusals[step] += 1
+            if view.refusals[step] < _STARTS:
+                raise error
+            view.images[step] = Fault(Reason.START_FAILED, str(error))
+        elif status_of(error) == 400:
+            view.images[step] = Fault(Reason.START_FAILED, str(error.explanation))
+        else:  # something it needs has gone: the next pass sees what
+            view.images.pop(step, None)
+            raise Unavailable(f"engine: {error.explanation}") from error
 
     async def _create(self, job: Job, key: tuple[int, int], image: Found, name: str) -> None:
         """Created once: named by its attempt, a second one is the first (409)."""

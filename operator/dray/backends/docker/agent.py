@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dray.backends.docker.engine import Engine, settle
 from dray.errors import Unavailable
 from dray.runner import AGENT
+from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN = 60  # seconds
@@ -53,8 +54,7 @@ class Agent:
         await self._ask(f"drop {name}")
 
     async def close(self) -> None:
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+        await end(self._listening)
 
     async def _ask(self, request: str) -> bytes:
         if not self.alive:

@@ -1,0 +1,70 @@
+"""The app: routes, layers and error answers put together. Called by `dray serve` and `dray api`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from dray.errors import DrayError
+from dray.outputs import Outputs
+from dray.settings import Settings
+from dray.store import Store
+from dray_api import openapi, problems
+from dray_api.guard import Guard
+from dray_api.layers import Paths, Watch
+from dray_api.routes import Routes
+
+_DESCRIPTION = "Runs jobs made of container steps: the output of each is the input of the next."
+_NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+def create_app(settings: Settings, store: Store, outputs: Outputs, ready: Callable[[], Awaitable[None]]) -> FastAPI:
+    """`ready` raises Unavailable, naming what does not answer. The app opens and closes nothing: store and outputs are the caller's."""
+    app = FastAPI(title="Dray", description=_DESCRIPTION, version=version("dray"), openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    _add_routes(app, Routes(store, outputs, ready))
+    _add_documents(app)
+    app.add_exception_handler(DrayError, problems.of_dray)
+    app.add_exception_handler(HTTPException, problems.of_framework)
+    for layer, options in ((Guard, {"settings": settings}), (Paths, {}), (Watch, {})):  # the last is outermost
+        app.add_middleware(layer, **options)
+    return app
+
+
+def _add_routes(app: FastAPI, routes: Routes) -> None:
+    for method, path, endpoint in (
+        ("POST", "/jobs", routes.create),
+        ("GET", "/jobs", routes.listing),
+        ("GET", "/jobs/{id}", routes.show),
+        ("GET", "/jobs/{id}/log", routes.log),
+        ("GET", "/jobs/{id}/output", routes.output),
+        ("DELETE", "/jobs/{id}", routes.delete),
+        ("GET", "/healthz", routes.healthz),
+        ("GET", "/readyz", routes.readyz),
+    ):
+        described = openapi.OPERATIONS[endpoint.__name__]
+        success = min(described["responses"])
+        app.add_api_route(path, endpoint, methods=[method], status_code=success, response_class=Response, operation_id=endpoint.__name__, **described)
+        if method == "GET":
+            app.add_api_route(path, endpoint, methods=["HEAD"], response_class=Response, include_in_schema=False)
+
+
+def _add_documents(app: FastAPI) -> None:
+    @cache
+    def document() -> dict[str, Any]:
+        return openapi.document(app)
+
+    async def as_json() -> Response:
+        return Response(orjson.dumps(document()), media_type="application/json")
+
+    async def as_page() -> Response:
+        return HTMLResponse(openapi.page(document()), headers=_NO_SCRIPTS)
+
+    app.add_api_route("/openapi.json", as_json, methods=["GET", "HEAD"], response_class=Response, include_in_schema=False)
+    app.add_api_route("/docs", as_page, methods=["GET", "HEAD"], response_class=Response, include_in_schema=False)
