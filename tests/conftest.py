@@ -12,6 +12,7 @@ import pytest
 from docker.errors import DockerException
 
 from images import base
+from kit.api import Api
 from kit.dockerd import Dockerd
 from kit.images import Images
 from kit.redis import RedisServer
@@ -135,3 +136,25 @@ def serve(redis: None, engine: docker.DockerClient) -> Iterator[Callable[..., Se
 def dray(serve: Callable[..., Served]) -> Served:
     """A `dray serve` as it comes."""
     return serve()
+
+
+# --- the API alone
+
+
+@pytest.fixture(scope="session")
+def make_api(redis_server: RedisServer) -> Iterator[Callable[..., Api]]:
+    """make_api(*args, NAME="value", …): an Api on `redis_server`, or on the one that `redis_url` names; it runs until all tests have."""
+    with ExitStack() as made:
+
+        def make(*args: str, redis_url: str | None = None, **env: str) -> Api:
+            api = Api(redis_url or redis_server.url, env, args)
+            made.callback(api.close)
+            return api
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def api(make_api: Callable[..., Api]) -> Api:
+    """An Api as it comes."""
+    return make_api()

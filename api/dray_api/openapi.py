@@ -35,6 +35,15 @@ LIMITS = {
 # --- the shapes of the answers
 
 
+def _sometimes(description: str) -> Any:
+    """A field that is left out where it has nothing to say."""
+
+    def without_default(schema: dict[str, Any]) -> None:
+        del schema["default"]
+
+    return Field(None, description=description, json_schema_extra=without_default)
+
+
 class Posted(JobSpec):
     """The job as posted; what was empty is left out."""
 
@@ -62,12 +71,12 @@ class JobRecord(BaseModel):
     stepsCompleted: int  # noqa: N815
     status: Literal["running", "complete", "error"]
     createdAt: str = Field(examples=["2016-06-10 16:15:23.794364 +0000 UTC"])  # noqa: N815
-    finishedIn: float = Field(0, description="seconds; only of a job that has ended")  # noqa: N815
+    finishedIn: float = _sometimes("seconds; only of a job that has ended")  # noqa: N815
     name: str
     startedAt: str | None = Field(json_schema_extra={"format": "date-time"})  # noqa: N815
     finishedAt: str | None = Field(json_schema_extra={"format": "date-time"})  # noqa: N815
-    reason: Reason = Field(Reason.EXIT_CODE, description="only of a job that ended in error")
-    message: str = Field("", description="only of a job that ended in error")
+    reason: Reason = _sometimes("only of a job that ended in error")
+    message: str = _sometimes("only of a job that ended in error")
     steps: list[StepRecord]
 
 
@@ -91,7 +100,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[ProblemField] = Field([], description="only of 422")
+    errors: list[ProblemField] = _sometimes("only of 422")
 
 
 _MODELS = (Posted, Listed, JobRecord, Log, Health, Problem)

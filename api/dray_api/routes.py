@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +15,8 @@ from dray.outputs import Outputs
 from dray.state import Job, Phase, new_job
 from dray.store import SMALL_OUTPUT, Store
 from dray_api import answers, body, jobs
+
+_READY_WITHIN = 5.0  # seconds
 
 
 class Routes:
@@ -62,7 +65,11 @@ class Routes:
         return answers.json({"status": "ok"})
 
     async def readyz(self) -> Response:
-        await self._ready()
+        try:
+            async with asyncio.timeout(_READY_WITHIN):
+                await self._ready()
+        except TimeoutError:
+            raise Unavailable(f"Redis or the engine does not answer within {_READY_WITHIN:.0f} seconds") from None
         return answers.json({"status": "ok"})
 
 

@@ -327,12 +327,16 @@ MEANING = {
     "claim, container running": "runs",
     "claim, no status, container gone": "lost; out_of_memory where the engine says so",
     "claim and status, no container to ask": "lost",
-    "claim and status, killed by the engine after its status": "lost",
+    "claim and status, the engine killed it or did not see its end": "lost",
     "claim and status, the engine reports another exit code": "status_mismatch",
     "claim and status 0, the engine agrees": "complete",
     "claim and another status, the engine agrees": "the status's reason: exit_code, out_of_memory, output_missing, …",
 }
 """What a box shows of an attempt → what that means."""
+
+
+_LOST_TRACK = (None, 137, 255)
+"""What an engine reports of a container whose end it did not see (255: Docker after a restart) or that it killed."""
 
 
 def _judge(box: Box) -> Fault | None:
@@ -345,7 +349,7 @@ def _judge(box: Box) -> Fault | None:
     if box.stage is not Stage.ENDED:
         return Fault(Reason.LOST, "its container is gone before the engine could confirm its exit code")
     if box.code != status.exit:
-        reason = Reason.LOST if box.code == 137 else Reason.STATUS_MISMATCH
+        reason = Reason.LOST if box.code in _LOST_TRACK else Reason.STATUS_MISMATCH
         return Fault(reason, f"the runner noted exit code {status.exit}, the engine {box.code}")
     if status.error:
         reason, words = _RUNNER_ERRORS.get(status.error, (Reason.STATUS_MISMATCH, "its status is not one the runner writes"))

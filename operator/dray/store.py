@@ -46,6 +46,8 @@ ACTIVE = "dray:active"
 WAKE = "dray:wake"
 SMALL_OUTPUT = 64 * 2**10  # bytes: an output up to this size is kept in Redis
 _PAGE = 5000  # ids read at a time
+_CONNECTIONS = 64  # to Redis, at most; who finds none free waits for one
+_CONNECTION_WITHIN = 20.0  # seconds
 
 
 def job_key(job_id: str) -> str:
@@ -158,8 +160,11 @@ class Store:
 
     def __init__(self, url: str) -> None:
         retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2, supported_errors=(RedisConnectionError, RedisTimeoutError))
+        pool = redis.BlockingConnectionPool.from_url(
+            url, max_connections=_CONNECTIONS, timeout=_CONNECTION_WITHIN, retry=retry, socket_timeout=10, socket_connect_timeout=5
+        )
         # Any: the client's own types cover its synchronous twin too, and so say nothing.
-        self._redis: Any = redis.from_url(url, retry=retry, socket_timeout=10, socket_connect_timeout=5)
+        self._redis: Any = redis.Redis.from_pool(pool)
         self._create = self._redis.register_script(_CREATE)
         self._save = self._redis.register_script(_SAVE)
         self._retire = self._redis.register_script(_RETIRE)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import docker
-from docker.errors import DockerException
+import httpx
 
 from kit.process import Process, free_port, wait_ready
 
@@ -47,25 +47,19 @@ class Dockerd:
         (self.dir / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)  # a zombie's pid would pass for a running one
 
     def remove(self) -> None:
-        if self.process.code is None:
-            for container in self.engine.containers.list(all=True):
-                container.remove(force=True, v=True)
-            self.engine.close()
-            self.process.stop(60)
+        self.engine.close()
+        self.process.stop(60)
         _ip("link", "delete", self._bridge)
         for mount in reversed([line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1].startswith(str(self.dir))]):
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def _answers(self) -> bool:
-        try:
-            client = docker.DockerClient(base_url=self.host, timeout=5)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=f"{self.dir}/docker.sock")) as client:
             try:
-                return bool(client.ping())
-            finally:
-                client.close()
-        except DockerException:
-            return False
+                return client.get("http://docker/_ping").status_code == 200
+            except httpx.TransportError:
+                return False
 
 
 def _ip(*args: str) -> None:

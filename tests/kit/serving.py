@@ -8,11 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import docker
 import httpx
+from docker.errors import APIError
 from redis import Redis
 
 from kit.process import Process, free_port, until, wait_ready
@@ -125,11 +127,12 @@ class Served:
     def _remove(self) -> None:
         self.process.kill()
         self.http.close()
+        shutil.rmtree(self.dir)
         for container in self.containers() if self.instance else ():
-            container.remove(force=True, v=True)
+            with suppress(APIError):  # gone, or going
+                container.remove(force=True, v=True)
         for volume in self.volumes() if self.instance else ():
             volume.remove(force=True)
-        shutil.rmtree(self.dir)
 
     def _left(self) -> list[str]:
         return [thing.name for thing in (*self.containers(), *self.volumes())]

@@ -6,10 +6,12 @@ import functools
 import itertools
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,16 @@ class Runner:
 
 def wait_for_out(attempt: Attempt, wanted: Callable[[bytes], bool]) -> None:
     until(lambda: attempt.path("out").exists() and wanted(attempt.out), 10, "the command's output")
+
+
+@contextmanager
+def held_up(attempt: Attempt) -> Iterator[None]:
+    """The runner does nothing meanwhile: what its command writes stays in the pipes."""
+    attempt.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        attempt.process.send_signal(signal.SIGCONT)
 
 
 def processes() -> dict[int, tuple[int, str]]:

@@ -9,9 +9,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from runner_kit import BINARIES, KIB, MIB, PYTHON, Runner, build, processes, text, wait_for_out
+from runner_kit import BINARIES, KIB, MIB, PYTHON, Runner, build, held_up, processes, text, wait_for_out
 
 from kit.process import until
 
@@ -103,7 +104,7 @@ def test_a_wrong_command_line_does_nothing(runner: Runner, words: list[str]) -> 
 
 
 @pytest.mark.parametrize("wrong", [{"output": "stdin"}, {"log_cap": "1k"}, {"floor": "-1"}, {"data_cap": ""}, {"colour": "red"}])
-def test_a_wrong_option_runs_nothing(runner: Runner, tmp_path: Path, wrong: dict[str, str]) -> None:
+def test_a_wrong_option_runs_nothing(runner: Runner, tmp_path: Path, wrong: dict[str, Any]) -> None:
     attempt = runner.start("touch", str(tmp_path / "ran"), popen={"stderr": subprocess.DEVNULL}, **wrong)
     assert attempt.wait() == 125
     assert runner.files == set()
@@ -229,13 +230,25 @@ def test_a_background_child_does_not_keep_the_step(runner: Runner, strays: Calla
 
 
 def test_all_that_the_command_wrote_is_taken_before_the_end(runner: Runner, strays: Callable[[int], None]) -> None:
-    """A full pipe, written at once just before the end, with somebody holding the pipe open."""
+    """It ends with full pipes, and with somebody holding them open."""
     size = 900 * KIB
-    script = f"import os, subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); os.write(1, b'x' * {size}); os._exit(0)"
-    attempt = runner.python(script)
-    pid, _, rest = attempt.out.partition(b"\n")
-    strays(int(pid))
-    assert rest == b"x" * size
+    script = f"""
+import os, subprocess, time
+print(subprocess.Popen(["sleep", "60"]).pid, flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.01)
+os.write(1, b"x" * {size}), os.write(2, b"y" * {size})
+"""
+    attempt = runner.start(*PYTHON, script, popen={"cwd": runner.dir})
+    wait_for_out(attempt, lambda out: out.endswith(b"\n"))
+    strays(int(attempt.out))
+    command = next(pid for pid, (parent, _) in processes().items() if parent == attempt.process.pid)
+    with held_up(attempt):
+        (runner.dir / "go").touch()
+        until(lambda: processes()[command][1] == "Z", 10, "the command's end")
+    attempt.ended()
+    assert attempt.out.partition(b"\n")[2] == b"x" * size
+    assert text(attempt.log, 2) == b"y" * size
 
 
 def test_closed_streams_are_fine_and_cost_nothing(runner: Runner) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runner_kit import BINARIES, KIB, LONG, MIB, PYTHON, Attempt, Block, Runner, build, memory_peak, text, wait_for_out
+from runner_kit import BINARIES, KIB, LONG, MIB, PYTHON, Attempt, Block, Runner, build, held_up, memory_peak, text, wait_for_out
 
 from kit.process import until
 
@@ -148,6 +148,16 @@ CASES = {
 def test_only_what_is_between_the_delimiters_passes(runner: Runner, tmp_path: Path, case: str) -> None:
     (tmp_path / "given").write_bytes(CASES[case])
     attempt = runner.run("cat", str(tmp_path / "given"), begin="BEGIN", end="END")
+    assert attempt.out == between(CASES[case], b"BEGIN", b"END")
+    assert text(attempt.log, 1) == CASES[case]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_delimiters_may_be_cut_at_any_place(runner: Runner, case: str) -> None:
+    plan: list[str | tuple[int, bytes]] = []
+    for byte in CASES[case]:
+        plan += [(1, bytes([byte])), "pause"]
+    attempt = speak(runner, plan, begin="BEGIN", end="END")
     assert attempt.out == between(CASES[case], b"BEGIN", b"END")
     assert text(attempt.log, 1) == CASES[case]
 
@@ -313,7 +323,23 @@ def test_of_a_log_past_its_cap_the_first_and_the_last_lines_are_there(runner: Ru
     head, tail = parts(attempt.log)
     assert attempt.status["left_out_bytes"] > 5 * MIB
     assert len(text(tail, 1)) > RESERVE - 2 * PIECE
-    assert len(text(head, 1)) >= cap - RESERVE - PIECE or cap <= 65 * KIB  # all but block headers and a line
+    assert sum(24 + len(block.payload) for block in head) >= min(cap - RESERVE - PIECE, cap // 2)
+
+
+@pytest.mark.parametrize("length", [10, 1000, PIECE, PIECE + 1, 20_000])
+def test_more_lines_in_one_read_than_the_tail_holds(runner: Runner, length: int) -> None:
+    written = b"".join(b"%d" % number + b"." * (length - 7) + b"\n" for number in range(100_000, 100_000 + 900 * KIB // length))
+    (runner.dir / "given").write_bytes(written)
+    attempt = runner.start("sh", "-c", "while ! [ -e go ]; do sleep 0.01; done; cat given; touch done", log_cap=100 * KIB, popen={"cwd": runner.dir})
+    until(lambda: attempt.path("log").exists(), 10, "the start")
+    time.sleep(0.1)
+    with held_up(attempt):
+        (runner.dir / "go").touch()
+        until(lambda: (runner.dir / "done").exists(), 10, "all of it in the pipe")
+    attempt.ended()
+    hold_cap(attempt, {1: written, 2: b""}, 100 * KIB)
+    assert attempt.out == written
+    assert len(text(parts(attempt.log)[1], 1)) > RESERVE - 2 * PIECE - length % (5 * PIECE)
 
 
 def test_lines_that_still_fit_the_tail_are_not_left_out(runner: Runner) -> None:
@@ -355,10 +381,12 @@ def test_the_other_streams_last_words_are_not_drowned_in_order(runner: Runner) -
 
 
 SPEAK = """
-import os, sys, time
+import array, fcntl, os, sys, termios, time
 for word in open(sys.argv[1]):
     if word == "pause\\n":
-        time.sleep(0.002)
+        unread = array.array("i", [1])
+        while any(fcntl.ioctl(fd, termios.FIONREAD, unread) or unread[0] for fd in (1, 2)):
+            time.sleep(0)
         continue
     fd, size, start, end = word.split(" ")
     left = (bytes.fromhex(start) * (int(size) // max(1, len(start) // 2) + 1))[:int(size)] + bytes.fromhex(end)
@@ -368,7 +396,7 @@ for word in open(sys.argv[1]):
 
 
 def speak(runner: Runner, plan: list[str | tuple[int, bytes]], **options: str | int) -> Attempt:
-    """A command that writes these, in order: (1 or 2, bytes), or "pause"."""
+    """A command that writes these, in order: (1 or 2, bytes), or "pause": until all so far has been read."""
     script = ["pause" if isinstance(part, str) else f"{part[0]} {len(part[1])} {part[1].hex()} " for part in plan]
     (runner.dir / "plan").write_text("".join(line + "\n" for line in script))
     return runner.python(SPEAK, str(runner.dir / "plan"), **options)

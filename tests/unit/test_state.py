@@ -142,7 +142,7 @@ BY_MEANING: dict[str, tuple[Box, Reason | Phase]] = {
     "claim, container running": (replace(CLAIMED, stage=Stage.RUNNING), Phase.RUNNING),
     "claim, no status, container gone": (CLAIMED, Reason.LOST),
     "claim and status, no container to ask": (replace(CLAIMED, stage=Stage.ABSENT, status=WELL), Reason.LOST),
-    "claim and status, killed by the engine after its status": (replace(CLAIMED, code=137, status=WELL), Reason.LOST),
+    "claim and status, the engine killed it or did not see its end": (replace(CLAIMED, code=137, status=WELL), Reason.LOST),
     "claim and status, the engine reports another exit code": (replace(CLAIMED, code=1, status=WELL), Reason.STATUS_MISMATCH),
     "claim and status 0, the engine agrees": (replace(CLAIMED, status=WELL), Phase.COMPLETE),
     "claim and another status, the engine agrees": (replace(CLAIMED, code=3, status=replace(WELL, exit=3, code=3)), Reason.EXIT_CODE),

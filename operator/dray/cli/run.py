@@ -24,6 +24,7 @@ from dray.outputs import Outputs
 from dray.settings import Settings
 from dray.store import Store
 from dray_api.app import create_app
+from dray_api.protocol import Protocol
 
 log = logging.getLogger(__name__)
 _SHUTDOWN_WITHIN = 5  # seconds for requests under way
@@ -71,7 +72,9 @@ class _Server(uvicorn.Server):
 
 
 async def _listen(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> None:
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN)
+    config = uvicorn.Config(
+        app, http=Protocol, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN
+    )
     server = _Server(config)
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)

@@ -131,11 +131,11 @@ static void reap(struct run *run) {
         }
 }
 
-/* Every signal goes on to the command, but for the ones our own writes cause. */
+/* Every signal goes on to the command. */
 static void hear(struct step *step, struct run *run) {
     struct signalfd_siginfo heard;
     while (read(step->signals, &heard, sizeof heard) == sizeof heard)
-        if (heard.ssi_signo != SIGCHLD && heard.ssi_pid != (uint32_t)getpid() && !run->ended)
+        if (heard.ssi_signo != SIGCHLD && !run->ended)
             kill(run->child, (int)heard.ssi_signo);
     reap(run);
 }

@@ -28,6 +28,8 @@ from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _STAGES = {"created": Stage.MADE, "running": Stage.RUNNING, "paused": Stage.RUNNING, "restarting": Stage.RUNNING}  # any other: ended
+_NEVER = "0001-01-02"  # a time of the engine's that is none
+_DOUBT_EVERY = 10.0  # seconds
 _EVENTS = ["die", "oom", "destroy"]
 _STARTS = 4  # tries to start a step that the engine answers with a 5xx
 
@@ -54,6 +56,7 @@ class _View:
     containers: dict[tuple[int, int] | None, _Container] | None = None
     died: dict[str, int] = field(default_factory=dict)
     oomed: set[str] = field(default_factory=set)
+    doubted: bool = True  # inspect what is listed as running too
     asked: int = 0  # counts what made `containers` stale, so that a list asked for before it is not kept
     agent: Agent | None = None
     traces: dict[tuple[int, int], runner.Traces] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class DockerBackend:
         self._sandboxes = Sandboxes(self._engine, instance, await asyncio.to_thread(runner.binary))
         await self._sandboxes.prepare()
         self._spawn(self._listen())
+        self._spawn(self._doubt())
 
     async def stop(self) -> None:
         await end(*self._background)
@@ -118,22 +122,26 @@ class DockerBackend:
             return view.containers
         asked = view.asked
         found = await self._engine.call(self._engine.api.containers, all=True, filters={"label": f"{names.JOB}={job.id}"})
-        listed = await asyncio.gather(*(self._container(summary) for summary in found))
+        doubted, view.doubted = view.doubted, False
+        listed = await asyncio.gather(*(self._container(summary, doubted) for summary in found))
         containers = {key: container for key, container in listed if container is not None}
         if asked == view.asked:
             view.containers = containers
         return containers
 
-    async def _container(self, summary: dict[str, Any]) -> tuple[tuple[int, int] | None, _Container | None]:
+    async def _container(self, summary: dict[str, Any], doubted: bool) -> tuple[tuple[int, int] | None, _Container | None]:
         key, stage = names.key_of(summary["Labels"]), _STAGES.get(summary["State"], Stage.ENDED)
         network = summary["HostConfig"]["NetworkMode"]
-        if stage is not Stage.ENDED or key is None:
+        if stage is Stage.MADE or (stage is Stage.RUNNING and not doubted):
             return key, _Container(summary["Id"], stage, network)
         try:
             state = (await self._engine.call(self._engine.api.inspect_container, summary["Id"]))["State"]
         except NotFound:
             return key, None
-        return key, _Container(summary["Id"], stage, network, state["ExitCode"], state["OOMKilled"])
+        if stage is Stage.RUNNING and state["StartedAt"] > _NEVER:
+            return key, _Container(summary["Id"], stage, network)
+        code = None if stage is Stage.RUNNING else state["ExitCode"]  # None: killed in the middle of a start, the engine knows no end of it
+        return key, _Container(summary["Id"], Stage.ENDED, network, code, state["OOMKilled"])
 
     async def _listing(self, job: Job, view: _View) -> bytes:
         if view.agent is None or not view.agent.alive:
@@ -245,6 +253,14 @@ class DockerBackend:
         except APIError as error:
             if status_of(error) != 409:
                 raise
+            await self._check_joined(name, sandbox)
+
+    async def _check_joined(self, name: str, sandbox: _Container) -> None:
+        """A box that an engine, killed in the middle of its creation, holds but may not list: of use only if it joined this sandbox."""
+        found = await self._engine.call(self._engine.api.inspect_container, name)
+        if found["HostConfig"]["NetworkMode"] != f"container:{sandbox.id}":
+            await self._sandboxes.remove(name)
+            raise Unavailable(f"engine: box {name} was of another sandbox")
 
     async def remove(self, job: Job, step: int) -> None:
         await self._sandboxes.remove(names.box(job.id, step, job.steps[step].attempt))
@@ -304,6 +320,15 @@ class DockerBackend:
 
     def _wake(self, job_id: str) -> None:
         self._woken.put_nowait(job_id)
+
+    async def _doubt(self) -> None:
+        """Now and then ask the engine anew about everything: an event may have been missed, or a container forgotten."""
+        while True:
+            await asyncio.sleep(_DOUBT_EVERY)
+            for job_id, view in self._views.items():
+                view.doubted = True
+                view.stale()
+                self._wake(job_id)
 
     async def _listen(self) -> None:
         """The engine's events, for ever; after a gap every view is stale."""
