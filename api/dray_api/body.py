@@ -32,7 +32,7 @@ def decode(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Malformed(_undecodable(body) or f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper(value, MAX_DEPTH):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and deeper(value, MAX_DEPTH):
         raise Malformed(f"the body is nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -48,7 +48,7 @@ def _undecodable(body: bytes) -> str | None:
     return None
 
 
-def _deeper(value: Any, levels: int) -> bool:
+def deeper(value: Any, levels: int) -> bool:
     """Whether arrays and objects lie within each other more than `levels` deep. Level by level: no recursion."""
     level = [value]
     for _ in range(levels):

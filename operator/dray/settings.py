@@ -6,13 +6,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dray.errors import BadSetting
 
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug")
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -43,7 +43,10 @@ class Settings:
     @property
     def loopback(self) -> bool:
         """Whether the API listens to this machine only."""
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def checked(self) -> Settings:
         """Itself. Raises BadSetting where the settings together are unsafe."""

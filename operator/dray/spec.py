@@ -153,7 +153,14 @@ def parse(given: Any) -> JobSpec:
     try:
         return JobSpec.model_validate(given)
     except ValidationError as error:
-        raise Invalid([FieldError(_path(fault["loc"]), _wording(fault)) for fault in error.errors(include_input=False, include_url=False)]) from None
+        faults = error.errors(include_input=False, include_url=False)
+        raise Invalid([FieldError(_path(fault["loc"]), _wording(fault)) for fault in faults if not _follows(fault, faults)]) from None
+
+
+def _follows(fault: Any, faults: list[Any]) -> bool:
+    """Whether a list is too short only because pydantic does not count its wrong entries."""
+    where = fault["loc"]
+    return fault["type"] == "too_short" and any(len(other["loc"]) > len(where) and other["loc"][: len(where)] == where for other in faults)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -144,7 +144,7 @@ def test_an_engine_restarted_while_jobs_run(own_dockerd: Callable[..., Dockerd],
     for _ in range(5 if FULL else 2):
         ids = [dray.post(job) for _ in range(3)]
         time.sleep(chance.uniform(0.2, 2))
-        dockerd.kill() if how == "kill" else dockerd.process.stop(60)
+        dockerd.kill() if how == "kill" else dockerd.stop()
         ids.append(dray.post(job))  # with the engine away: acknowledged all the same
         dockerd.start()
         dray.engine = dockerd.engine

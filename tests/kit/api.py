@@ -49,11 +49,13 @@ class Api:
         """What an operator on the same Redis would do."""
         return with_store(self.redis_url, use)
 
-    def raw(self, sent: bytes, within: float = 20) -> bytes:
-        """All that comes back until the connection ends."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=within) as connection:
+    def raw(self, sent: bytes, ends: bool = False) -> bytes:
+        """All that comes back until the server ends the connection; with `ends`, after we said that no more will come."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             with suppress(OSError):  # refused before all was sent: the answer says why
                 connection.sendall(sent)
+            if ends:
+                connection.shutdown(socket.SHUT_WR)
             return _received(connection)
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
 
 import docker
-import httpx
 
 from kit.process import Process, free_port, wait_ready
 
@@ -46,19 +46,25 @@ class Dockerd:
         (self.dir / "pid").unlink(missing_ok=True)
         (self.dir / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)  # a zombie's pid would pass for a running one
 
-    def remove(self) -> None:
+    def stop(self) -> None:
+        """SIGTERM: it stops its containers first."""
         self.engine.close()
         self.process.stop(60)
+
+    def remove(self) -> None:
+        self.stop()
         _ip("link", "delete", self._bridge)
         for mount in reversed([line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1].startswith(str(self.dir))]):
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def _answers(self) -> bool:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=f"{self.dir}/docker.sock")) as client:
+        with socket.socket(socket.AF_UNIX) as connection:
             try:
-                return client.get("http://docker/_ping").status_code == 200
-            except httpx.TransportError:
+                connection.connect(f"{self.dir}/docker.sock")
+                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in connection.recv(64)
+            except OSError:
                 return False
 
 

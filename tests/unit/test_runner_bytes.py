@@ -335,7 +335,7 @@ def test_more_lines_in_one_read_than_the_tail_holds(runner: Runner, length: int)
     time.sleep(0.1)
     with held_up(attempt):
         (runner.dir / "go").touch()
-        until(lambda: (runner.dir / "done").exists(), 10, "all of it in the pipe")
+        until((runner.dir / "done").exists, 10, "all of it in the pipe")
     attempt.ended()
     hold_cap(attempt, {1: written, 2: b""}, 100 * KIB)
     assert attempt.out == written
@@ -357,6 +357,20 @@ def test_a_line_that_crosses_the_border_within_the_tail_stays_one(runner: Runner
     assert (attempt.status["lines"], attempt.status["left_out_bytes"]) == (2, 0)
 
 
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_line_whose_end_is_left_out_is_closed_and_not_counted(runner: Runner, end: bytes) -> None:
+    """Its start is in the log; of the lines after it, and of a long one without an end, what the tail cannot hold is left out."""
+    plan: list[str | tuple[int, bytes]] = [(1, b"x" * 100_000), "pause", (1, b"y" * 50_000 + b"\n"), "pause"]
+    plan += [(2, b"e" * 100_000), "pause", (1, b"%d\n" * 20_000), (1, b"z" * 200_000 + end)]
+    attempt = speak(runner, plan, log_cap=RESERVE + 130_000)
+    hold_cap(attempt, {1: attempt.out, 2: b"e" * 100_000}, RESERVE + 130_000)
+    head, tail = parts(attempt.log)
+    assert text(head, 1) == b"x" * 100_000
+    assert [(block.open, block.lines, block.payload) for block in head][-1] == (False, 1, b"")
+    assert set(text(tail, 1)) == set(b"z" + end)
+    assert attempt.status["left_out_lines"] == 20_001  # and stderr's
+
+
 def test_other_logs_of_the_job_count(runner: Runner) -> None:
     (runner.dir / "7.1.log").write_bytes(bytes(300 * KIB))
     attempt = runner.shell("seq 1000000", log_cap=500 * KIB)
@@ -365,12 +379,12 @@ def test_other_logs_of_the_job_count(runner: Runner) -> None:
 
 
 def test_a_log_of_two_streams_is_capped_as_one(runner: Runner) -> None:
-    script = "import os\nfor n in range(40000): os.write(1, b'%d out\\n' % n), os.write(2, b'%d err\\n' % n)"
+    script = "import os, time\nfor n in range(40001): time.sleep(0.3 * (n == 40000)), os.write(1, b'%d out\\n' % n), os.write(2, b'%d err\\n' % n)"
     attempt = runner.python(script, log_cap=200 * KIB)
     hold_cap(attempt, {1: attempt.out, 2: attempt.out.replace(b"out", b"err")}, 200 * KIB)
     tail = parts(attempt.log)[1]
-    assert text(tail, 1).endswith(b"39999 out\n")
-    assert text(tail, 2).endswith(b"39999 err\n")
+    assert text(tail, 1).endswith(b"40000 out\n")
+    assert text(tail, 2).endswith(b"40000 err\n")
 
 
 def test_the_other_streams_last_words_are_not_drowned_in_order(runner: Runner) -> None:

@@ -286,18 +286,15 @@ static void fill(struct agent *agent) {
 static void serve_write(struct agent *agent, const char *id, const char *name, uint64_t size) {
     if (size > WRITE_MOST || !proper(name)) {
         for (uint64_t left = size; left > 0;) {
-            if (agent->past == agent->first)
-                agent->first = agent->past = 0, fill(agent);
+            if (agent->past == agent->first) {
+                agent->first = agent->past = 0;
+                fill(agent);
+            }
             size_t part = MIN(left, agent->past - agent->first);
             agent->first += part;
             left -= part;
         }
         return reply(id, -EINVAL, NULL);
-    }
-    if (size > sizeof agent->input - agent->first) {
-        memmove(agent->input, agent->input + agent->first, agent->past - agent->first);
-        agent->past -= agent->first;
-        agent->first = 0;
     }
     while (agent->past - agent->first < size)
         fill(agent);

@@ -41,7 +41,7 @@ void step_fault(struct step *step, fault error) {
     if (error == NULL || step->error)
         return;
     step->error = error;
-    step->error_number = error == BAD_EXEC || error == BAD_WRITE || error == OUTPUT_MISSING || error == BAD_INPUT ? errno : 0;
+    step->error_number = error == DATA_LIMIT || error == DISK_FLOOR ? 0 : errno;
 }
 
 /* ---- before the gate */
@@ -57,7 +57,7 @@ static int prepare(struct step *step) {
     step->mask = umask(022);
     if (sigprocmask(SIG_SETMASK, &all, &step->blocked) < 0 || sigaction(SIGCHLD, &usual, &step->on_child) < 0)
         return -1;
-    prctl(PR_SET_CHILD_SUBREAPER, 1); /* where it is not PID 1; fails on no kernel in use */
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans come to us also where we are not PID 1 */
     step->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     step->dir = open(step->options->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return step->signals < 0 || step->dir < 0 ? -1 : 0;
@@ -74,7 +74,7 @@ static int asked_to_end(const struct step *step) {
     return 0;
 }
 
-/* "WORD NUMBER\n" and no more: whether it is that, and the number. */
+/* Whether the verdict is "ok ATTEMPT\n" and no more. */
 static bool parse_ok(const char *text, uint64_t *attempt) {
     char end = 0;
     unsigned long long number;
@@ -109,8 +109,10 @@ static int wait_at_gate(const struct step *step, uint64_t *input) {
         else if (errno == ENOENT)
             wait_a_little(step, watch);
         else
-            complain(verdict.text), outcome = FAILED;
+            outcome = FAILED;
     }
+    if (outcome == FAILED)
+        complain(verdict.text);
     if (watch >= 0)
         close(watch);
     return outcome;
@@ -253,7 +255,7 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
 }
 
 int step_main(const struct options *options) {
-    static struct step step; /* most of a MiB, and all zero */
+    static struct step step; /* a quarter of a MiB, and all zero */
     uint64_t input = 0;
     step.options = options;
     step.code = step.input = step.out.fd = step.log.fd = -1;

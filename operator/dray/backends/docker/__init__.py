@@ -31,7 +31,7 @@ _STAGES = {"created": Stage.MADE, "running": Stage.RUNNING, "paused": Stage.RUNN
 _NEVER = "0001-01-02"  # a time of the engine's that is none
 _DOUBT_EVERY = 10.0  # seconds
 _EVENTS = ["die", "oom", "destroy"]
-_STARTS = 4  # tries to start a step that the engine answers with a 5xx
+_STARTS = 5  # refusals, with back-off between them some three seconds, before a start is given up
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _View:
     asked: int = 0  # counts what made `containers` stale, so that a list asked for before it is not kept
     agent: Agent | None = None
     traces: dict[tuple[int, int], runner.Traces] = field(default_factory=dict)
-    refusals: Counter[int] = field(default_factory=Counter)  # by step: how often a start was answered with a 5xx
+    refusals: Counter[int] = field(default_factory=Counter)  # by step: how often a start was refused
     images: dict[int, Found | Fault | None] = field(default_factory=dict)  # None: being pulled
 
     def stale(self) -> None:
@@ -214,20 +214,20 @@ class DockerBackend:
             view.stale()
 
     async def _refused(self, job: Job, view: _View, step: int, error: Faltering | APIError) -> None:
-        """A start that the engine would not make: the step's fault, unless it is the sandbox's, the image's or the moment's."""
+        """A start that the engine would not make: the step's fault when it is refused again and again, with a living sandbox.
+
+        No single answer tells the step's fault from the engine's: Docker answers 500 to a user that the image does not
+        have, and 400 to a start that its own end interrupts. 404 and 409: something the step needs has gone.
+        """
         sandbox = (await self._containers(job, view)).get(None)
         if sandbox is None or view.told(sandbox).stage is not Stage.RUNNING:
             raise Unavailable(f"engine: the sandbox of job {job.id} died under step {step + 1}") from error
-        if isinstance(error, Faltering):  # Docker answers 500 to a user that the image does not have
-            view.refusals[step] += 1
-            if view.refusals[step] < _STARTS:
-                raise error
-            view.images[step] = Fault(Reason.START_FAILED, str(error))
-        elif status_of(error) == 400:
-            view.images[step] = Fault(Reason.START_FAILED, str(error.explanation))
-        else:  # something it needs has gone: the next pass sees what
-            view.images.pop(step, None)
-            raise Unavailable(f"engine: {error.explanation}") from error
+        view.refusals[step] += isinstance(error, Faltering) or status_of(error) == 400
+        if view.refusals[step] >= _STARTS:
+            view.images[step] = Fault(Reason.START_FAILED, str(error if isinstance(error, Faltering) else error.explanation))
+            return
+        view.images.pop(step, None)
+        raise Unavailable(f"engine: {error}") from error
 
     async def _create(self, job: Job, key: tuple[int, int], image: Found, name: str) -> None:
         """Created once: named by its attempt, a second one is the first (409)."""

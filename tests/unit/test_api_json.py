@@ -1,0 +1,145 @@
+"""Dray's JSON: times, indexes, ids, log lines and bodies, at their corners."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dray.errors import Invalid, Malformed
+from dray.spec import parse
+from dray.state import Phase, Reason, StepState, new_job
+from dray_api import body, jobs, openapi
+
+NOON = 1_465_575_323_794_364  # 2016-06-10 16:15:23.794364 UTC
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [
+        (NOON, "2016-06-10 16:15:23.794364 +0000 UTC"),
+        (1_465_575_323_794_000, "2016-06-10 16:15:23.794 +0000 UTC"),
+        (1_465_575_323_100_000, "2016-06-10 16:15:23.1 +0000 UTC"),
+        (1_465_575_323_000_000, "2016-06-10 16:15:23 +0000 UTC"),
+        (1_465_575_323_000_001, "2016-06-10 16:15:23.000001 +0000 UTC"),
+        (1_465_575_320_000_000, "2016-06-10 16:15:20 +0000 UTC"),
+        (0, "1970-01-01 00:00:00 +0000 UTC"),
+    ],
+)
+def test_a_time_is_written_as_go_writes_it(microseconds: int, text: str) -> None:
+    assert jobs.go_time(microseconds) == text
+
+
+@pytest.mark.parametrize(("microseconds", "text"), [(NOON, "2016-06-10T16:15:23.794364Z"), (0, "1970-01-01T00:00:00.000000Z"), (None, None)])
+def test_a_time_for_machines_always_has_its_microseconds(microseconds: int | None, text: str | None) -> None:
+    assert jobs.rfc3339(microseconds) == text
+
+
+def test_ids_have_the_readmes_shape_and_differ() -> None:
+    ids = {jobs.new_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(re.fullmatch(r"[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}", job_id) for job_id in ids)
+    assert all(jobs.may_be_id(job_id) for job_id in ids)
+
+
+@pytest.mark.parametrize("text", ["", "x:log", "a" * 65, "a b", "a\n", "a\0", "é", "a/b", "{x}"])
+def test_what_cannot_be_an_id(text: str) -> None:
+    assert not jobs.may_be_id(text)
+
+
+@given(st.integers(-(10**40), 10**40))
+def test_a_whole_number_is_its_index_as_far_as_lines_go(number: int) -> None:
+    assert jobs.index_of(str(number)) == number or (abs(number) >= 10**18 and jobs.index_of(str(number)) * number > 2**53)
+
+
+@given(st.text())
+def test_any_text_has_an_index(text: str) -> None:
+    index = jobs.index_of(text)
+    assert index == 0 or re.fullmatch(r"[+-]?[0-9]+", text)
+
+
+@pytest.mark.parametrize("text", ["1", "007", "10" * 40])
+def test_a_limit_is_a_whole_number(text: str) -> None:
+    limit = jobs.limit_of(text)
+    assert limit == int(text) or (limit or 0) > 2**53
+
+
+@pytest.mark.parametrize("text", ["", "0", "00", "-1", "+1", " 1", "1 ", "1\n", "1.0", "x", "٣"])
+def test_a_limit_is_nothing_else(text: str) -> None:
+    with pytest.raises(Invalid, match="limit: must be a whole number of at least 1"):
+        jobs.limit_of(text)
+
+
+@given(st.lists(st.binary().map(lambda raw: raw.replace(b"\n", b"")), min_size=1))
+def test_lines_decoded_together_are_as_if_decoded_one_by_one(lines: list[bytes]) -> None:
+    assert jobs.texts(lines) == [line.decode(errors="replace") for line in lines]
+
+
+@given(st.lists(st.sampled_from([b"\xe2\x82", b"\xf0\x9f", b"\xc3", b"\xed\xa0", b"\x80", b"\xff", b"ok", b""]), min_size=1))
+def test_a_character_cut_short_at_a_lines_end_does_not_reach_into_the_next(lines: list[bytes]) -> None:
+    assert jobs.texts(lines) == [line.decode(errors="replace") for line in lines]
+
+
+# --- records
+
+
+def test_a_job_that_waits_is_running_to_its_clients() -> None:
+    record = jobs.record(new_job("ID", parse({"steps": [{"source": "a"}]}), NOON))
+    assert record["status"] == "running"
+    assert "finishedIn" not in record
+    assert "reason" not in record
+    assert [step["state"] for step in record["steps"]] == ["waiting"]
+
+
+def test_a_failed_job_says_why_and_how_long_it_took() -> None:
+    job = new_job("ID", parse({"steps": [{"source": "a"}, {"source": "b"}]}), NOON)
+    steps = (StepState(Phase.COMPLETE), StepState(Phase.ERROR, exit_code=3))
+    failed = replace(job, phase=Phase.ERROR, steps=steps, reason=Reason.EXIT_CODE, message="step 2 (b): exit code 3", finished_at=NOON + 1_500_000)
+    record = jobs.record(failed)
+    assert (record["status"], record["stepsCompleted"], record["finishedIn"]) == ("error", 1, 1.5)
+    assert (record["reason"], record["message"]) == ("exit_code", "step 2 (b): exit code 3")
+
+
+def test_a_clock_set_back_makes_no_negative_time() -> None:
+    job = replace(new_job("ID", parse({"steps": [{"source": "a"}]}), NOON), phase=Phase.COMPLETE, finished_at=NOON - 1)
+    assert jobs.record(job)["finishedIn"] == 0
+
+
+# --- bodies
+
+
+def test_just_as_deep_as_the_limit_is_taken() -> None:
+    assert body.decode(b"[" * body.MAX_DEPTH + b"]" * body.MAX_DEPTH)
+    with pytest.raises(Malformed, match="deeper than 32"):
+        body.decode(b"[" * (body.MAX_DEPTH + 1) + b"]" * (body.MAX_DEPTH + 1))
+
+
+def test_brackets_in_strings_and_side_by_side_are_no_depth() -> None:
+    assert body.decode(b'["' + b"[" * 1000 + b'"]') == ["[" * 1000]
+    assert body.decode(b"[" + b",".join([b"[{}]"] * 1000) + b"]") == [[{}]] * 1000
+
+
+_VALUES = st.recursive(st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=60)
+
+
+@given(_VALUES, st.integers(0, 6))
+def test_depth_is_counted_as_a_recursion_would(value: object, levels: int) -> None:
+    def depth(part: object) -> int:
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    assert body.deeper([value], levels) == (1 + depth(value) > levels)
+
+
+@pytest.mark.parametrize(("raw", "where"), [(b"\xff", "line 1, column 1"), (b"{\n\xc3", "line 2, column 1"), (b'\n\n "\xed\xa0\x80"', "line 3, column 3")])
+def test_bytes_that_are_no_utf8_are_found(raw: bytes, where: str) -> None:
+    with pytest.raises(Malformed, match=where):
+        body.decode(raw)
+
+
+def test_the_documented_limits_are_the_codes() -> None:
+    assert openapi.LIMITS["body of POST /jobs"] == "1048576 bytes"
+    assert openapi.LIMITS["steps of a job"] == "100"

@@ -1,0 +1,123 @@
+"""Settings: every variable, what wins over what, and that a value that cannot be used is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from dray.errors import BadSetting
+from dray.settings import Settings, from_environment, log_level
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("REDIS_URL", "redis://redis:6379/3", "redis_url", "redis://redis:6379/3"),
+        ("REDIS_URL", "rediss://user:secret@redis", "redis_url", "rediss://user:secret@redis"),
+        ("REDIS_URL", "unix:///run/redis.sock", "redis_url", "unix:///run/redis.sock"),
+        ("REDIS_PORT", "tcp://172.17.0.5:6379", "redis_url", "redis://172.17.0.5:6379"),
+        ("REDIS_PORT", "tcp://[::1]:6379", "redis_url", "redis://[::1]:6379"),
+        ("DRAY_DATA_DIR", "/srv/dray", "data_dir", Path("/srv/dray")),
+        ("DRAY_OUTPUTS", "s3://bucket/x", "outputs", "s3://bucket/x"),
+        ("DRAY_TOKEN", TOKEN, "token", TOKEN),
+        ("DRAY_HOSTS", "a.example, B.example ,", "allowed_hosts", ("a.example", "b.example")),
+        ("DRAY_JOBS", "12", "jobs", 12),
+        ("DRAY_AHEAD", "0", "ahead", 0),
+        ("DRAY_LOG_CAP", "1048576", "log_cap", 2**20),
+        ("DRAY_DATA_CAP", "2GiB", "data_cap", 2 * 2**30),
+        ("DRAY_DATA_CAP", "0", "data_cap", 0),
+        ("DRAY_DISK_FLOOR", "512k", "disk_floor", 512 * 1024),
+        ("DRAY_DISK_FLOOR", "1 TB", "disk_floor", 2**40),
+    ],
+)
+def test_a_variable_sets_its_field(variable: str, text: str, field: str, value: object) -> None:
+    found = from_environment({variable: text})
+    assert getattr(found, field) == value
+    assert dataclasses.replace(found, **{field: getattr(from_environment({}), field)}) == from_environment({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "says"),
+    [
+        ("REDIS_URL", "localhost:6379", "must be redis://"),
+        ("REDIS_URL", "http://redis", "must be redis://"),
+        ("REDIS_PORT", "6379", "must be tcp://host:port"),
+        ("REDIS_PORT", "tcp://redis", "must be tcp://host:port"),
+        ("REDIS_PORT", "udp://redis:1", "must be tcp://host:port"),
+        ("DRAY_TOKEN", "short", "at least 16"),
+        ("DRAY_TOKEN", "with a blank in it", "at least 16"),
+        ("DRAY_TOKEN", "0123456789abcdéf", "at least 16"),
+        ("DRAY_TOKEN", "0123456789abcdef\n", "at least 16"),
+        ("DRAY_JOBS", "0", "at least 1"),
+        ("DRAY_JOBS", "-1", "whole number"),
+        ("DRAY_JOBS", "1.5", "whole number"),
+        ("DRAY_JOBS", "٣", "whole number"),
+        ("DRAY_JOBS", "1000000000000", "whole number"),
+        ("DRAY_AHEAD", "two", "whole number"),
+        ("DRAY_LOG_CAP", "big", "must be a size such as"),
+        ("DRAY_LOG_CAP", "-1", "must be a size such as"),
+        ("DRAY_LOG_CAP", "1.5MiB", "must be a size such as"),
+        ("DRAY_LOG_CAP", "1PiB", "must be a size such as"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(variable: str, text: str, says: str) -> None:
+    with pytest.raises(BadSetting, match=variable) as caught:
+        from_environment({variable: text})
+    assert says in str(caught.value)
+
+
+def test_a_wrong_token_is_not_repeated() -> None:
+    with pytest.raises(BadSetting) as caught:
+        from_environment({"DRAY_TOKEN": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "REDIS_PORT", "DRAY_DATA_DIR", "DRAY_TOKEN", "DRAY_JOBS", "DRAY_LOG_CAP"])
+def test_an_empty_variable_counts_as_unset(variable: str) -> None:
+    assert from_environment({variable: ""}) == from_environment({})
+
+
+def test_the_command_line_wins() -> None:
+    assert from_environment({"DRAY_DATA_DIR": "/a"}, data_dir=Path("/b"), port=None).data_dir == Path("/b")
+    assert from_environment({"DRAY_DATA_DIR": "/a"}, data_dir=None).data_dir == Path("/a")
+    assert from_environment({}, port=0).port == 0
+
+
+def test_redis_url_wins_over_docker_links() -> None:
+    assert from_environment({"REDIS_URL": "redis://a", "REDIS_PORT": "tcp://b:1"}).redis_url == "redis://a"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
+def test_loopback_needs_no_token(host: str) -> None:
+    assert from_environment({}, host=host).loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "dray.example", "", "127.evil.example"])
+def test_beyond_loopback_a_token_is_needed_or_the_word_that_none_is(host: str) -> None:
+    with pytest.raises(BadSetting, match="DRAY_TOKEN"):
+        from_environment({}, host=host)
+    assert not from_environment({"DRAY_TOKEN": TOKEN}, host=host).loopback
+    assert not from_environment({}, host=host, no_auth=True).loopback
+
+
+def test_outputs_are_in_the_data_directory_unless_said_otherwise(tmp_path: Path) -> None:
+    assert Settings(data_dir=tmp_path).outputs_url == f"file://{tmp_path}/outputs"
+    assert Settings(data_dir=Path("relative")).outputs_url == f"file://{Path.cwd()}/relative/outputs"
+    assert Settings(outputs="memory://x").outputs_url == "memory://x"
+
+
+@pytest.mark.parametrize(("text", "level"), [("", "info"), ("debug", "debug"), ("DEBUG", "debug"), ("panic", "panic"), ("warn", "warn")])
+def test_a_log_level_is_taken(text: str, level: str) -> None:
+    assert log_level({"LOG_LEVEL": text}) == (level, None)
+
+
+def test_an_unknown_log_level_is_reported_and_info_used() -> None:
+    level, complaint = log_level({"LOG_LEVEL": "warning"})
+    assert level == "info"
+    assert complaint is not None
+    assert "'warning'" in complaint
+    assert "panic, fatal, error, warn, info, debug" in complaint
