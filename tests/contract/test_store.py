@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from redis.exceptions import ResponseError
 
 from dray.errors import NotFound, Stale, Unavailable
 from dray.log import Block, Chunk, Cursor, lines
@@ -391,20 +390,13 @@ def test_a_redis_that_is_gone_is_unavailable_and_comes_back(make_redis: Callable
     with_store(server.url, tried)
 
 
-def _fill(server: RedisServer) -> None:
-    with server.client() as client:
-        for size in (100_000, 1000, 1):
-            with suppress(ResponseError):
-                for number in range(100_000):
-                    client.set(f"filler.{size}.{number}", b"x" * size)
-
-
 def test_a_full_redis_takes_nothing_and_says_so(make_redis: Callable[..., RedisServer]) -> None:
-    server = make_redis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    server = make_redis("--maxmemory-policy", "noeviction")
 
     async def tried(store: Store) -> None:
         await store.create(_job("A"))
-        _fill(server)
+        with server.client() as client:
+            client.config_set("maxmemory", 1)
         with pytest.raises(Unavailable, match="Redis"):
             await store.create(_job("B"))
         assert await _ids(store) == ["A"]

@@ -247,6 +247,7 @@ def test_a_registry_that_needs_a_login_gets_the_one_in_config_json(
 # --- many, long and gone
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("jobs", [50, pytest.param(500, marks=FULL)])
 def test_no_byte_of_a_quick_steps_output_is_missing(serve: Callable[..., Served], image: Images, jobs: int) -> None:
     dray = serve()
@@ -298,6 +299,7 @@ def sha256(size: str) -> str:
     return f"head -c {size} /dev/urandom | tee /out | sha256sum >&2"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("size", ["32m", pytest.param("256m", marks=FULL)])
 def test_random_bytes_arrive_unaltered_through_three_steps(dray: Served, image: Images, size: str) -> None:
     source = {"source": image.shell(sha256(size)), "output": "/out"}

@@ -30,7 +30,8 @@ class Api:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
-        settings = {"REDIS_URL": redis_url, "LOG_LEVEL": "debug", "DRAY_OUTPUTS": (self.dir / "outputs").as_uri(), **(env or {})}
+        self.outputs = (self.dir / "outputs").as_uri()
+        settings = {"REDIS_URL": redis_url, "LOG_LEVEL": "debug", "DRAY_OUTPUTS": self.outputs, **(env or {})}
         token = settings.get("DRAY_TOKEN")
         self.http = httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {token}"} if token else {}, trust_env=False)
         command = [str(Path(sys.executable).parent / "dray"), "api", "--port", str(self.port), *args]
