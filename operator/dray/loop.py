@@ -65,6 +65,8 @@ class Loop:
         await self._backend.stop()
 
     async def _prepare(self) -> None:
+        for weakness in await self._store.weaknesses():
+            log.warning("Redis: %s: jobs may be lost", weakness)
         await self._backend.start(await self._store.instance())
         await self._backend.sweep(await self._store.active())
 

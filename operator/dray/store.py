@@ -30,7 +30,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dray.errors import NotFound, Stale, Unavailable
@@ -184,6 +184,16 @@ class Store:
         """A name for this Redis, made at first use."""
         await self._redis.set(INSTANCE, secrets.token_hex(6), nx=True)
         return str((await self._redis.get(INSTANCE)).decode())
+
+    @_available
+    async def weaknesses(self) -> list[str]:
+        """Settings of this Redis with which a promise may be broken, each in words; none known where it does not tell its settings."""
+        wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+        try:
+            found = await self._redis.config_get(*wanted)
+        except ResponseError:
+            return []
+        return [f"{name} is {found[name]}, not {value}" for name, value in wanted.items() if found.get(name) not in (None, value)]
 
     # --- records
 

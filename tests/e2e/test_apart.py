@@ -1,0 +1,114 @@
+"""API and operator as processes of their own, which meet in a shared Redis and an output store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from docker.errors import APIError
+from redis import Redis
+
+from kit.images import Images
+from kit.process import Process, free_port, until, wait_ready
+from kit.redis import RedisServer
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(tmp_path: Path, engine: Any) -> Iterator[Start]:
+    """start("api", "-p", "1", NAME="value"): a `dray api`; all are stopped at the end."""
+    with ExitStack() as made:
+
+        def make(*command: str, **env: str) -> Process:
+            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
+            process = Process([str(Path(sys.executable).parent / "dray"), *command], tmp_path / f"{command[0]}-{free_port()}.log", own | env)
+            made.callback(process.stop)
+            return process
+
+        yield make
+
+
+@pytest.fixture
+def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment that joins the two: a Redis in Docker's link form, and a folder for outputs. Nothing of a job may be left in the end."""
+    port = free_port()
+    server = make_redis("--port", str(port))
+    yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
+    with server.client() as client:
+        instance = client.get("dray:instance")
+    if isinstance(instance, bytes):
+        for container in engine.containers.list(all=True, ignore_removed=True, filters={"label": f"dray.instance={instance.decode()}"}):
+            try:
+                container.remove(force=True, v=True)
+            except APIError:
+                continue
+            pytest.fail(f"left behind: {container.name}")
+
+
+def api(start: Start, shared: dict[str, str]) -> httpx.Client:
+    port = free_port()
+    process = start("api", "--port", str(port), **shared)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+
+    def answers() -> bool:
+        try:
+            return client.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_ready(process, answers, 30, "dray api")
+    return client
+
+
+def complete(client: httpx.Client, job_id: str) -> bool:
+    return bool(client.get(f"/jobs/{job_id}").json()["status"] == "complete")
+
+
+def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start, shared: dict[str, str], image: Images) -> None:
+    with closing(api(start, shared)) as first, closing(api(start, shared)) as second:
+        posted = {"steps": [{"source": image("head", "-c", "300000", "/dev/zero")}, {"source": image("cat")}]}
+        job_id = first.post("/jobs", json=posted).json()["id"]
+        assert first.get(f"/jobs/{job_id}").json()["status"] == "running"
+        start("operator", **shared)
+        until(lambda: complete(second, job_id), 30, "the job is complete")
+        assert second.get(f"/jobs/{job_id}/output").content == bytes(300000)
+        assert first.delete(f"/jobs/{job_id}").status_code == 204
+        assert second.get(f"/jobs/{job_id}").status_code == 404
+
+
+def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, shared: dict[str, str], image: Images) -> None:
+    with closing(api(start, shared)) as client:
+        first = start("operator", **shared)
+        slow = image.shell("cat; sleep 1; echo on")
+        job_id = client.post("/jobs", json={"steps": [{"source": slow}] * 3}).json()["id"]
+        until(lambda: client.get(f"/jobs/{job_id}").json()["steps"][0]["state"] == "running", 30, "the first step runs")
+        first.signal(signal.SIGTERM)
+        until(lambda: first.code is not None, 20, "the first operator has ended")
+        assert first.code == 0
+        start("operator", **shared)
+        until(lambda: complete(client, job_id), 30, "the job is complete")
+        assert client.get(f"/jobs/{job_id}/output").content == b"on\n" * 3
+
+
+@pytest.mark.parametrize("command", ["api", "operator"])
+def test_without_a_redis_it_says_what_is_missing(start: Start, command: str) -> None:
+    process = start(command, *(["--port", "0"] if command == "api" else []))
+    until(lambda: process.code is not None, 20, "it has ended")
+    assert process.code == 2
+    assert "REDIS_URL is not set" in process.output
+
+
+def test_a_redis_that_evicts_or_forgets_is_warned_of(start: Start, shared: dict[str, str]) -> None:
+    with Redis(port=int(shared["REDIS_PORT"].rsplit(":", 1)[1])) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    process = start("operator", **shared)
+    until(lambda: "maxmemory-policy" in process.output, 20, "it warns of eviction")
+    assert "appendonly" in process.output
