@@ -315,6 +315,16 @@ def test_an_error_nobody_foresaw_is_a_500_that_says_nothing_of_it(alone: tuple[A
     assert api.process.output.count("Traceback") == 1
 
 
+def test_of_a_huge_log_only_the_lines_asked_for_are_fetched(alone: tuple[Api, RedisServer]) -> None:
+    api, redis = alone
+    job_id = api.post(JOB)
+    api.with_store(lambda store: _append(store, job_id, [b"x" * 99_999 + b"\n"] * 100))
+    with redis.client() as client:
+        before = client.info("stats")["total_net_output_bytes"]
+        assert len(api.http.get(f"/jobs/{job_id}/log", params={"index": 40, "limit": 3}).json()["lines"]) == 3
+        assert client.info("stats")["total_net_output_bytes"] - before < 5 * 100_000
+
+
 def test_show_takes_one_round_trip_to_redis(alone: tuple[Api, RedisServer]) -> None:
     api, redis = alone
     job_id = api.post(JOB)

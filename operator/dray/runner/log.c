@@ -131,21 +131,16 @@ static void advance(struct payload *payload, size_t size) {
     }
 }
 
-/* Of more than the tail holds only the end is looked at; it begins with a line unless the line there is too long. */
+/* Of more than the tail holds only the end is looked at. It may begin within a line; the block with that is the first to go. */
 static void skip(struct log *log, int stream, struct payload *payload) {
     if (payload_size(payload) <= TAIL_SIZE)
         return;
     drop_to(log, 0);
     struct payload before = *payload;
     advance(payload, payload_size(payload) - TAIL_SIZE);
-    const char *next = payload->part[1].iov_base;
-    size_t held = payload->part[0].iov_len;
-    const char *line_end = held < PIECE ? memchr(next, '\n', MIN(payload->part[1].iov_len, PIECE - held)) : NULL;
-    if (line_end != NULL)
-        advance(payload, held + (size_t)(line_end - next) + 1);
     size_t read_left = before.part[1].iov_len - payload->part[1].iov_len;
     uint64_t lines = count_lines(before.part[1].iov_base, read_left);
-    leave_out(log, stream, payload_size(&before) - payload_size(payload), lines, line_end != NULL);
+    leave_out(log, stream, payload_size(&before) - payload_size(payload), lines, false);
 }
 
 /* Makes the next block of the tail out of the payload's start: as many whole lines as a piece holds, or a piece of one. */

@@ -344,11 +344,13 @@ class DockerBackend:
     def _heard(self, event: dict[str, Any]) -> None:
         """{}: listening has begun, and what came before it went unheard."""
         if not event:
-            for view in self._views.values():
-                view.stale()
+            for each in self._views.values():
+                each.stale()
             return self._woken.put_nowait(None)
         container, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
-        view = self._views.get(attributes[names.JOB], _View())
+        view = self._views.get(attributes.get(names.JOB, ""))
+        if view is None:  # no job's, or none that is worked on here
+            return None
         match event["Action"]:
             case "oom":
                 view.oomed.add(container)
