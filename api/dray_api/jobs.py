@@ -155,7 +155,7 @@ def texts(found: list[bytes]) -> list[str]:
 
 def index_of(text: str | None) -> int:
     """The line that `?index=` names. What is no whole number is 0, as the original has it."""
-    found = re.fullmatch(r"([+-]?)0*([0-9]+)", text or "", re.ASCII)
+    found = re.fullmatch(r"([+-]?)0*([0-9]+)", text or "")
     if found is None:
         return 0
     size = int(found[2]) if len(found[2]) <= 18 else _FAR

@@ -325,6 +325,16 @@ def test_of_a_huge_log_only_the_lines_asked_for_are_fetched(alone: tuple[Api, Re
         assert client.info("stats")["total_net_output_bytes"] - before < 5 * 100_000
 
 
+def test_a_log_of_many_chunks_is_read_in_pages(alone: tuple[Api, RedisServer]) -> None:
+    api, redis = alone
+    job_id = api.post(JOB)
+    api.with_store(lambda store: _append(store, job_id, [b"line\n"] * 160))
+    with redis.client() as client:
+        before = client.info("stats")["total_commands_processed"]
+        assert len(api.http.get(f"/jobs/{job_id}/log").json()["lines"]) == 160
+        assert client.info("stats")["total_commands_processed"] - before < 30
+
+
 def test_show_takes_one_round_trip_to_redis(alone: tuple[Api, RedisServer]) -> None:
     api, redis = alone
     job_id = api.post(JOB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from kit.images import Images
+from kit.process import until
 from kit.registry import PASSWORD, USER, Registry
 from kit.serving import Served
 
@@ -271,15 +273,18 @@ def test_jobs_begin_in_order_of_arrival_and_the_rest_wait(serve: Callable[..., S
     assert all(before["finishedAt"] <= after["startedAt"] for before, after in pairwise(records))
 
 
-def test_a_deleted_job_runs_on_unrecorded_and_leaves_nothing(dray: Served, image: Images, tmp_path: Path) -> None:
-    slow = image.shell("echo begun; sleep 2; echo ended")
+def test_a_deleted_job_runs_on_unrecorded_and_leaves_nothing(dray: Served, image: Images) -> None:
+    slow, began = image.shell("echo begun; sleep 2; echo ended"), int(time.time())
     job_id = dray.post(job(slow, slow))
     while dray.record(job_id)["steps"][0]["state"] != "running":
         pass
     assert dray.http.delete(f"/jobs/{job_id}").status_code == 204
     assert dray.http.get(f"/jobs/{job_id}").status_code == 404
     assert dray.http.get("/jobs").json() == []
-    assert any(container.status == "running" for container in dray.containers(job_id))
+    until(lambda: not dray.containers(job_id) and not dray.volumes(job_id), 30, "all of the job is gone")
+    told = dray.engine.events(since=began, until=int(time.time()) + 1, decode=True, filters={"label": f"dray.job={job_id}", "event": "die"})
+    ended = {event["Actor"]["Attributes"].get("dray.step"): event["timeNano"] for event in told}
+    assert ended["1"] - ended["0"] > 1.5e9, "the second step was not run to its end"
 
 
 def test_a_deleted_job_that_ended_takes_its_output_along(dray: Served, image: Images) -> None:
