@@ -9,6 +9,7 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dray.errors import DrayError
 from dray_api import problems
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,11 @@ class Watch:
             await self._app(scope, receive, noting)
         except ClientDisconnect:
             log.debug("the client went away")
-        except Exception:
-            log.exception("%s %s failed", scope["method"], _target(scope))
+        except Exception as error:
+            if status and isinstance(error.__cause__, DrayError):
+                log.warning("%s %s broke off: %s", scope["method"], _target(scope), error.__cause__)
+            else:
+                log.exception("%s %s failed", scope["method"], _target(scope))
             if not status:
                 await problems.internal()(scope, receive, noting)
         if log.isEnabledFor(logging.DEBUG):

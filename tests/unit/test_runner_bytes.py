@@ -379,7 +379,13 @@ def test_other_logs_of_the_job_count(runner: Runner) -> None:
 
 
 def test_a_log_of_two_streams_is_capped_as_one(runner: Runner) -> None:
-    script = "import os, time\nfor n in range(40001): time.sleep(0.3 * (n == 40000)), os.write(1, b'%d out\\n' % n), os.write(2, b'%d err\\n' % n)"
+    script = """
+import os, time
+for n in range(40001):
+    if n == 40000:
+        time.sleep(0.3)
+    os.write(1, b"%d out\\n" % n), os.write(2, b"%d err\\n" % n)
+"""
     attempt = runner.python(script, log_cap=200 * KIB)
     hold_cap(attempt, {1: attempt.out, 2: attempt.out.replace(b"out", b"err")}, 200 * KIB)
     tail = parts(attempt.log)[1]
