@@ -63,7 +63,7 @@ class RedisServer:
 
     async def _locked(self) -> int:
         lock = os.open(self._dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = asyncio.get_running_loop().time() + _LOCK_WITHIN
+        deadline, told = asyncio.get_running_loop().time() + _LOCK_WITHIN, False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,6 +72,9 @@ class RedisServer:
                 if asyncio.get_running_loop().time() > deadline:
                     os.close(lock)
                     raise BadSetting(f"--data-dir {self._dir.parent} is in use by another dray serve") from None
+            if not told:
+                log.info("waiting up to %.0f s for another dray serve on %s to end", _LOCK_WITHIN, self._dir.parent)
+                told = True
             await asyncio.sleep(0.05)
 
     async def _start(self) -> None:

@@ -299,9 +299,18 @@ def fold(job: Job, pod: Pod, now: int) -> Job:
     for step in range(job.current, len(job.steps)):
         state = job.steps[step]
         box = pod.boxes.get((step, state.attempt), Box(Stage.ABSENT))
-        if box.claimed_at is None:
+        began_at = _began_at(state, box)
+        if began_at is None and box.stage is Stage.ENDED and box.code not in _AT_THE_GATE:
+            return _failed(
+                job,
+                step,
+                now,
+                Reason.LOST,
+                f"it ended with exit code {box.code}, and of its beginning nothing stands in the job's volume: removed, or the disk is full",
+            )
+        if began_at is None:
             return _not_begun(job, step, pod, now)
-        job = _with_step(job, step, replace(state, phase=Phase.RUNNING, started_at=box.claimed_at))
+        job = _with_step(job, step, replace(state, phase=Phase.RUNNING, started_at=began_at))
         if box.stage in (Stage.RUNNING, Stage.MADE):  # MADE: the engine was asked just before it started
             return job
         fault = _judge(box)
@@ -310,6 +319,17 @@ def fold(job: Job, pod: Pod, now: int) -> Job:
         assert box.status is not None  # _judge: an attempt without one is lost
         job = _with_step(job, step, _ended(job.steps[step], Phase.COMPLETE, box.status))
     return replace(job, phase=Phase.COMPLETE, finished_at=now)
+
+
+_AT_THE_GATE = (None, 128 + 1, 128 + 2, 128 + 3, 128 + 15, 137, 255)
+"""How a box whose turn has come may end before its command began: by a signal, or unseen by the engine."""
+
+
+def _began_at(state: StepState, box: Box) -> int | None:
+    """When the attempt's command began; None: it has not. A step can remove its claim: what the record or a status says counts as much."""
+    if box.claimed_at is not None:
+        return box.claimed_at
+    return box.status.started_at if box.status else state.started_at
 
 
 def _not_begun(job: Job, step: int, pod: Pod, now: int) -> Job:
@@ -324,6 +344,7 @@ def _not_begun(job: Job, step: int, pod: Pod, now: int) -> Job:
 
 MEANING = {
     "no claim": "has not begun: its container is made again if it is gone",
+    "no claim, and an exit code that no gate has": "lost: it removed what it had noted",
     "claim, container running": "runs",
     "claim, no status, container gone": "lost; out_of_memory where the engine says so",
     "claim and status, no container to ask": "lost",
@@ -379,7 +400,7 @@ def _launch(job: Job, pod: Pod, ahead: int) -> Action | None:
         if early and job.spec.steps[step].refresh:
             return None  # its image is the one of the moment its turn comes
         box = pod.boxes.get((step, job.steps[step].attempt))
-        if box is not None and box.claimed_at is None and (box.cut_off or (box.stage is Stage.ENDED and not early)):
+        if box is not None and _began_at(job.steps[step], box) is None and (box.cut_off or (box.stage is Stage.ENDED and not early)):
             return Remake(step)
         if box is not None and box.stage is not Stage.MADE:
             continue

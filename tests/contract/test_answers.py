@@ -229,6 +229,20 @@ def test_requests_on_one_connection_are_answered_in_turn(api: Api) -> None:
     assert [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]] == [422, 200] * 20 + [404]
 
 
+def test_headers_that_come_bit_by_bit_count_for_their_own_request_only(api: Api) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 60_000 + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(15):
+            connection.sendall(request[:-10])
+            time.sleep(0.02)
+            connection.sendall(request[-10:])
+            answer = b""
+            while b'{"status":"ok"}' not in answer:
+                answer += connection.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 200")
+
+
 # --- what fails
 
 

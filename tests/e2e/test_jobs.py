@@ -186,6 +186,30 @@ def test_a_step_that_leaves_a_child_holding_its_stdout_ends(dray: Served, image:
     assert complete(dray, job(image.shell("sleep 600 & echo gone"), image("cat")), within=30)[0] == b"gone\n"
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "rm -rf /.dray/* /.dray/.[!.]*; sleep 1; echo hi",
+        "rm -rf /.dray/*; echo hi",
+        "rm /.dray/*.claim; echo hi",
+        "chmod 000 /.dray /.dray/*; echo hi",
+        "chmod 000 /.dray; exit 3",
+        "mkdir /.dray/0.1.status; echo hi",
+    ],
+)
+def test_a_step_that_spoils_the_jobs_volume_ends_all_the_same(dray: Served, image: Images, script: str) -> None:
+    job_id = dray.post(job(image.shell(f"echo ran >&2; {script}"), image("cat")))
+    record = dray.wait(job_id, 30)
+    assert record["status"] == "complete" or record["reason"] in ("lost", "exit_code", "status_mismatch", "input_damaged"), record
+    assert record["status"] == "error" or dray.output(job_id) == b"hi\n"
+    assert dray.run(job(image("echo", "next")))["status"] == "complete"
+
+
+def test_an_output_that_is_a_folder_of_the_image_is_an_error(dray: Served, image: Images) -> None:
+    record = dray.run(job({"source": image("echo", "x"), "output": "/tmp"}))
+    assert (record["reason"], record["message"].endswith("output /tmp is a folder in the image")) == ("start_failed", True)
+
+
 # --- caps
 
 

@@ -232,7 +232,7 @@ def test_blocks_hold_the_lines_of_a_stream_as_they_were_written(runner: Runner) 
 
 
 def test_a_line_is_in_the_log_at_once_and_its_start_is_not(runner: Runner) -> None:
-    attempt = runner.start("sh", "-c", "printf 'whole\\nhalf'; sleep 60")
+    attempt = runner.start("sh", "-c", "printf 'whole\\nhalf'; exec sleep 60")
     wait_for_out(attempt, lambda out: out == b"whole\nhalf")
     until(lambda: [block.payload for block in attempt.log] == [b"whole\n"], 5, "the line in the log")
     attempt.process.terminate()

@@ -121,7 +121,7 @@ def test_a_missing_image_counts_only_at_its_turn_and_after_another_look() -> Non
 
 def test_a_box_that_ended_before_it_began_is_made_again_but_not_for_ever() -> None:
     job = job_of("a")
-    pod = look(Box(Stage.ENDED, 0), images={0: Image.READY})
+    pod = look(Box(Stage.ENDED, 143), images={0: Image.READY})
     for _ in range(6):
         assert decide(job, pod, 1, 2) == Remake(0)
         job = remade(job, 0)
@@ -139,6 +139,7 @@ def test_a_gated_box_of_a_dead_sandbox_is_made_again() -> None:
 CLAIMED = Box(Stage.ENDED, 0, claimed_at=1)
 BY_MEANING: dict[str, tuple[Box, Reason | Phase]] = {
     "no claim": (Box(Stage.RUNNING), Phase.WAITING),
+    "no claim, and an exit code that no gate has": (Box(Stage.ENDED, 0), Reason.LOST),
     "claim, container running": (replace(CLAIMED, stage=Stage.RUNNING), Phase.RUNNING),
     "claim, no status, container gone": (CLAIMED, Reason.LOST),
     "claim and status, no container to ask": (replace(CLAIMED, stage=Stage.ABSENT, status=WELL), Reason.LOST),
@@ -173,6 +174,15 @@ def test_what_a_box_shows_means_what_the_table_says(meaning: str) -> None:
 )
 def test_each_way_to_fail_has_its_reason(box: Box, reason: Reason) -> None:
     assert fold(job_of("a"), look(box), 5).reason is reason
+
+
+def test_a_step_that_removes_its_claim_does_not_run_again() -> None:
+    seen_running = fold(job_of("a"), look(replace(CLAIMED, stage=Stage.RUNNING)), 5)
+    assert fold(seen_running, look(Box(Stage.ENDED, 137)), 6).reason is Reason.LOST
+    assert fold(seen_running, look(Box(Stage.RUNNING)), 6) == seen_running
+    assert decide(seen_running, look(Box(Stage.RUNNING, cut_off=True), images={0: Image.READY}), 6, 2) is None
+    with_status = fold(job_of("a"), look(Box(Stage.ENDED, 0, status=WELL)), 6)
+    assert (with_status.phase, with_status.steps[0].started_at) == (Phase.COMPLETE, WELL.started_at)
 
 
 def test_a_step_killed_for_memory_that_exits_0_all_the_same_is_complete() -> None:

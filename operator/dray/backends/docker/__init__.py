@@ -204,8 +204,12 @@ class DockerBackend:
             return
         try:
             await self._create(job, key, image, name)
-            if job.spec.steps[step].output.startswith("/"):
-                await self._engine.call(self._engine.api.put_archive, name, "/", empty_file(job.spec.steps[step].output))
+            output = job.spec.steps[step].output
+            if output.startswith("/"):
+                if await self._engine.is_folder(name, output):
+                    view.images[step] = Fault(Reason.START_FAILED, f"output {output} is a folder in the image")
+                    return
+                await self._engine.call(self._engine.api.put_archive, name, "/", empty_file(output))
             await self._engine.call(self._engine.api.start, name)
         except (Faltering, APIError) as error:
             view.stale()

@@ -7,6 +7,7 @@ Errors: an engine that does not answer, or answers 5xx, is `Unavailable`; what i
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +31,7 @@ _CALLS = 8  # control calls at once
 _TIMEOUT = 60  # seconds for one control call
 _PULL_TIMEOUT = 900  # seconds without a word of progress in a pull
 _API = "1.41"
+_FOLDER = 1 << 31  # Go's os.ModeDir
 NO_LOG = LogConfig(type="none")  # nothing is read from a container's own streams
 
 
@@ -61,6 +63,13 @@ class Engine:
             raise Faltering(f"engine: {error.explanation or error}") from error
         except (requests.exceptions.RequestException, DockerException, OSError) as error:
             raise Unavailable(f"engine: {error}") from error
+
+    async def is_folder(self, container: str, path: str) -> bool:
+        """Whether the container, not started yet, has a folder there."""
+        url, params = f"{self.api.base_url}/v{_API}/containers/{container}/archive", {"path": path}
+        answer = await self.call(self.api.head, url, params=params, timeout=_TIMEOUT)
+        stat = orjson.loads(base64.b64decode(answer.headers.get("X-Docker-Container-Path-Stat", "e30=")))
+        return bool(stat.get("mode", 0) & _FOLDER)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

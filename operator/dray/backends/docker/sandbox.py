@@ -22,6 +22,7 @@ from dray.backends.docker import names
 from dray.backends.docker.engine import NO_LOG, Engine
 from dray.errors import BadSetting, Unavailable
 
+_CAPABILITIES = ["DAC_OVERRIDE", "FOWNER"]  # the agent reads and removes what any step made, whatever its mode
 _ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarch64")}  # e_machine of the ELF header
 
 
@@ -68,7 +69,12 @@ class Sandboxes:
         except ImageNotFound:
             await self._load()
             await self.engine.call(api.create_container, self.image, **config)
-        await self.engine.call(api.start, name)
+        except APIError as error:  # the name is taken: the one before is not yet gone
+            raise Unavailable(f"engine: {error.explanation}") from error
+        try:
+            await self.engine.call(api.start, name)
+        except APIError as error:
+            raise Unavailable(f"engine: {error.explanation}") from error
 
     async def remove(self, container: str) -> None:
         try:
@@ -80,7 +86,7 @@ class Sandboxes:
 
     def _host_config(self, volume: str) -> Any:
         return self.engine.api.create_host_config(
-            binds=self.binds(volume), log_config=NO_LOG, cap_drop=["ALL"], security_opt=["no-new-privileges"], read_only=True
+            binds=self.binds(volume), log_config=NO_LOG, cap_drop=["ALL"], cap_add=_CAPABILITIES, security_opt=["no-new-privileges"], read_only=True
         )
 
     async def _load(self) -> None:
