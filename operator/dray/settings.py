@@ -6,19 +6,35 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from dray import fields
 from dray.errors import BadSetting
+from dray.fields import Limits
 
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
+class Drain(StrEnum):
+    """What an operator that is told to stop does about its jobs."""
+
+    HANDOVER = "handover"  # leaves them to whoever comes next; their steps go on meanwhile
+    FINISH = "finish"  # begins none, and ends when the last has ended
+
+
 @dataclass(frozen=True)
 class Settings:
-    """`redis_url` None: `dray serve` starts a Redis of its own in `data_dir`. Sizes in bytes."""
+    """`redis_url` None: `dray serve` starts a Redis of its own in `data_dir`. Sizes in bytes, times in seconds.
+
+    `images`, `host_paths`: what jobs may use, empty: any image, and no path. `limits`, `limits_max`: of a step that names
+    none, and of any step. `sandboxes`: made ahead. `lease`: how long an operator that says nothing keeps its jobs;
+    `takeover`: how much later one on another engine takes them (0: never). `keep_outputs`: up to which size outputs
+    that are passed on are kept with the job. `keep_time`, `keep_jobs`: when finished jobs are removed (None: never).
+    """
 
     host: str = "127.0.0.1"
     port: int = 3000
@@ -34,6 +50,20 @@ class Settings:
     log_cap: int = 16 * 2**20
     data_cap: int = 64 * 2**30
     disk_floor: int = 2**30
+    images: tuple[str, ...] = ()
+    host_paths: tuple[str, ...] = ()
+    secrets_dir: Path | None = None
+    limits: Limits = Limits()
+    limits_max: Limits = Limits()
+    grace: float = 10.0
+    sandboxes: int = 2
+    lease: float = 15.0
+    takeover: float = 60.0
+    drain: Drain = Drain.HANDOVER
+    keep_outputs: int = 64 * 2**10
+    keep_time: float | None = None
+    keep_jobs: int | None = None
+    metrics_port: int | None = None
 
     @property
     def outputs_url(self) -> str:
@@ -105,6 +135,60 @@ def _size(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([smhd]?)", text.strip().lower())
+    if not found:
+        raise ValueError(f"must be a time such as 90, 0.5, 15m, 12h or 30d, not {text!r}")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+
+
+def _lease(text: str) -> float:
+    seconds = _seconds(text)
+    if not 1 <= seconds <= 3600:
+        raise ValueError("must be from 1s to 1h")
+    return seconds
+
+
+def _listening(text: str) -> int:
+    port = _count(text)
+    if port > 65535:
+        raise ValueError("must be a port, 0 to 65535")
+    return port
+
+
+def _limits(text: str) -> Limits:
+    """`cpu=500m,memory=256Mi,pids=100`, each of the three at most once."""
+    parsers: dict[str, Callable[[str], int]] = {"cpu": fields.millis, "memory": fields.octets, "pids": _positive}
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        if name not in parsers or not equals or name in found:
+            raise ValueError(f"must be such as cpu=500m,memory=256Mi,pids=100, not {text!r}")
+        try:
+            found[name] = parsers[name](value)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+    return Limits(**found)
+
+
+def _drain(text: str) -> Drain:
+    if text not in list(Drain):
+        raise ValueError(f"must be {' or '.join(Drain)}, not {text!r}")
+    return Drain(text)
+
+
+def _folders(text: str) -> tuple[str, ...]:
+    paths = tuple(path.strip().rstrip("/") or "/" for path in text.split(",") if path.strip())
+    for path in paths:
+        if not path.startswith("/") or any(part in (".", "..") for part in path.split("/")):
+            raise ValueError(f"must be absolute paths, separated by commas, not {path!r}")
+    return paths
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+
+
 def _redis_url(text: str) -> str:
     if urlsplit(text).scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must be redis://host:port/db, rediss://… or unix:///path")
@@ -140,4 +224,18 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_LOG_CAP": ("log_cap", _size),
     "DRAY_DATA_CAP": ("data_cap", _size),
     "DRAY_DISK_FLOOR": ("disk_floor", _size),
+    "DRAY_IMAGES": ("images", _patterns),
+    "DRAY_HOST_PATHS": ("host_paths", _folders),
+    "DRAY_SECRETS": ("secrets_dir", Path),
+    "DRAY_LIMITS": ("limits", _limits),
+    "DRAY_LIMITS_MAX": ("limits_max", _limits),
+    "DRAY_GRACE": ("grace", _seconds),
+    "DRAY_SANDBOXES": ("sandboxes", _count),
+    "DRAY_LEASE": ("lease", _lease),
+    "DRAY_TAKEOVER": ("takeover", _seconds),
+    "DRAY_DRAIN": ("drain", _drain),
+    "DRAY_KEEP_OUTPUTS": ("keep_outputs", _size),
+    "DRAY_KEEP_TIME": ("keep_time", _seconds),
+    "DRAY_KEEP_JOBS": ("keep_jobs", _count),
+    "DRAY_METRICS_PORT": ("metrics_port", _listening),
 }

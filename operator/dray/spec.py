@@ -1,87 +1,18 @@
-"""JobSpec: what a client may ask for. The one description behind HTTP, the record in Redis and the OpenAPI document.
+"""JobSpec: what a client may ask for. The one description behind HTTP, the record in Redis, the OpenAPI document and the custom resource.
 
 Field names are Dray's JSON. Unknown fields are dropped and `null` counts as absent, as the original's decoder had it.
-Every limit is a constant here, enforced by the model, shown in the OpenAPI document and listed in docs/api.md.
+What each field may hold is in `fields.py`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dray import fields
 from dray.errors import FieldError, Invalid
-
-MAX_STEPS = 100
-MAX_NAME = 1024  # characters
-MAX_ENVIRONMENT = 1000  # variables in one list
-MAX_VARIABLE = 131_000  # bytes of `variable=value`: Linux takes 128 KiB in one string of an environment
-MAX_SOURCE = 512  # characters
-MAX_PATH = 4095  # bytes, Linux's PATH_MAX without the final NUL
-MAX_PATH_PART = 255  # bytes, Linux's NAME_MAX
-MAX_DELIMITER = 4096  # bytes
-
-# The grammar of an image reference: https://github.com/distribution/reference (regexp.go), read for its rules.
-_HOST_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
-_PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
-    rf"(?:{_HOST}/)?{_PATH_PART}(?:/{_PATH_PART})*(?::[\w][\w.-]{{0,127}})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{{32,}})?",
-    re.ASCII,
-)
-_MASKED = ("/proc", "/sys", "/.dray", "/.dray-bin")
-
-
-def _size(text: str) -> int:
-    return len(text.encode())
-
-
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("must not contain a NUL character")
-    return text
-
-
-def _variable(text: str) -> str:
-    if "=" in text:
-        raise ValueError("must not contain '='")
-    return _no_nul(text)
-
-
-def _source(text: str) -> str:
-    if not _REFERENCE.fullmatch(text):
-        raise ValueError(
-            "must be an image reference such as 'ubuntu', 'ubuntu:22.04' or 'registry.example:5000/team/app@sha256:…' (repository in lower case, no blanks)"
-        )
-    return text
-
-
-def _output(text: str) -> str:
-    if text in ("stdout", "stderr"):
-        return text
-    if not text.startswith("/"):
-        raise ValueError("must be 'stdout', 'stderr' or an absolute path")
-    parts = text.split("/")[1:]
-    if any(part in ("", ".", "..") for part in parts):
-        raise ValueError("must be the path of a file, without '.', '..' or empty parts")
-    if _size(text) > MAX_PATH or any(_size(part) > MAX_PATH_PART for part in parts):
-        raise ValueError(f"must be at most {MAX_PATH} bytes, each part at most {MAX_PATH_PART}")
-    if any(text == place or text.startswith(place + "/") for place in _MASKED):
-        raise ValueError(f"must not lie in {', '.join(_MASKED)}")
-    return _no_nul(text)
-
-
-def _delimiter(text: str) -> str:
-    if "\n" in text:
-        raise ValueError("must be one line")
-    if _size(text) > MAX_DELIMITER:
-        raise ValueError(f"must be at most {MAX_DELIMITER} bytes")
-    return _no_nul(text)
-
-
-Delimiter = Annotated[str, AfterValidator(_delimiter)]
 
 
 class _Part(BaseModel):
@@ -96,31 +27,75 @@ class _Part(BaseModel):
 
 
 class EnvVar(_Part):
-    """One environment variable. Its value may be a secret: it appears in no log line and no error message."""
+    """One environment variable, with its `value` or the name of a `secret` that the operator holds.
 
-    variable: Annotated[str, Field(min_length=1), AfterValidator(_variable)]
-    value: Annotated[str, AfterValidator(_no_nul)]
+    A value may be a secret too: it appears in no log line of Dray's own and in no error message.
+    """
+
+    variable: fields.Variable
+    value: fields.Value = ""
+    secret: Annotated[fields.ShortName | None, Field(description="the name of a secret of the operator's; instead of a value")] = None
 
     @model_validator(mode="after")
-    def _fits(self) -> EnvVar:
-        if _size(self.variable) + _size(self.value) + 1 > MAX_VARIABLE:
-            raise ValueError(f"variable and value together must be at most {MAX_VARIABLE} bytes")
+    def _one_of_both(self) -> EnvVar:
+        given = self.model_fields_set & {"value", "secret"}
+        if len(given) != 1:
+            raise ValueError("must have either a value or the name of a secret")
+        if fields.size(self.variable) + fields.size(self.value) + 1 > fields.MAX_VARIABLE:
+            raise ValueError(f"variable and value together must be at most {fields.MAX_VARIABLE} bytes")
         return self
 
 
-Environment = Annotated[tuple[EnvVar, ...], Field(max_length=MAX_ENVIRONMENT, strict=False)]
+Environment = Annotated[tuple[EnvVar, ...], Field(max_length=fields.MAX_ENVIRONMENT, strict=False)]
+
+
+class Resources(_Part):
+    """What a step may use at most. `cpu` in cores (0.5, '500m'), `memory` in bytes ('256Mi'), `pids`: its processes and threads."""
+
+    cpu: fields.Cpu | None = None
+    memory: fields.Memory | None = None
+    pids: Annotated[int, Field(ge=1, le=fields.MAX_PIDS)] | None = None
+
+    @property
+    def limits(self) -> fields.Limits:
+        cpu = None if self.cpu is None else fields.millis(self.cpu)
+        memory = None if self.memory is None else fields.octets(self.memory)
+        return fields.Limits(cpu, memory, self.pids)
+
+
+class Mount(_Part):
+    """A folder that outlives the job: a named volume, made at first use, or one of the host's that the operator's settings allow."""
+
+    volume: fields.ShortName | None = None
+    hostPath: fields.Path | None = None  # noqa: N815 (Dray's JSON)
+    path: Annotated[fields.MountPath, Field(description="where the step finds it")]
+    readOnly: bool = False  # noqa: N815
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Mount:
+        if (self.volume is None) == (self.hostPath is None):
+            raise ValueError("must have either a volume or a hostPath")
+        return self
 
 
 class Step(_Part):
     """One step: an image, run with the step before's output as its stdin."""
 
-    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
-    source: Annotated[str, Field(min_length=1, max_length=MAX_SOURCE), AfterValidator(_source)]
+    name: fields.Name = ""
+    source: fields.Source
+    command: Annotated[fields.Words, Field(description="runs instead of the image's entrypoint; then its default arguments do not count either")] = ()
+    args: Annotated[fields.Words, Field(description="the command's arguments, instead of the image's")] = ()
+    workdir: fields.Path | None = None
     environment: Environment = ()
-    output: Annotated[str, AfterValidator(_output), Field(description="stdout, stderr or the absolute path of a file")] = "stdout"
-    beginDelimiter: Delimiter = ""  # noqa: N815 (Dray's JSON)
-    endDelimiter: Delimiter = ""  # noqa: N815
+    output: fields.Output = "stdout"
+    beginDelimiter: fields.Delimiter = ""  # noqa: N815 (Dray's JSON)
+    endDelimiter: fields.Delimiter = ""  # noqa: N815
     refresh: bool = False
+    timeout: Annotated[fields.Seconds | None, Field(description="seconds that one attempt may take")] = None
+    retries: Annotated[int, Field(ge=0, le=fields.MAX_RETRIES, description="further attempts after one that failed")] = 0
+    resources: Resources = Resources()
+    mounts: Annotated[tuple[Mount, ...], Field(max_length=fields.MAX_MOUNTS, strict=False)] = ()
+    always: Annotated[bool, Field(description="runs after all others whatever happened, with the outcome in its environment and an empty stdin")] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -129,23 +104,56 @@ class Step(_Part):
             return {key: value for key, value in given.items() if key != "output"}
         return given
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Step:
+        if self.command and not self.command[0]:
+            raise ValueError("command must begin with the name of a program")
+        if self.always and self.model_fields_set & {"output", "beginDelimiter", "endDelimiter"}:
+            raise ValueError("an always step passes nothing on: it has no output and no delimiters")
+        if len({mount.path for mount in self.mounts}) < len(self.mounts):
+            raise ValueError("mounts must have different paths")
+        return self
+
     @property
     def delimiters(self) -> tuple[str, str] | None:
         """Begin and end, where both are set and the output is a stream."""
         usable = self.beginDelimiter and self.endDelimiter and not self.output.startswith("/")
         return (self.beginDelimiter, self.endDelimiter) if usable else None
 
+    def words(self, entrypoint: tuple[str, ...], default_args: tuple[str, ...]) -> tuple[str, ...]:
+        """What is run, given what the image would run."""
+        if self.command:
+            return self.command + self.args
+        return entrypoint + (self.args or default_args)
+
 
 class JobSpec(_Part):
     """A job as a client posts it."""
 
-    name: Annotated[str, Field(max_length=MAX_NAME)] = ""
-    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=MAX_STEPS, strict=False)]
+    name: fields.Name = ""
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=fields.MAX_STEPS, strict=False)]
     environment: Environment = ()
+    timeout: Annotated[fields.Seconds | None, Field(description="seconds from the job's beginning until its steps are stopped")] = None
+    labels: Annotated[dict[fields.LabelKey, fields.LabelValue], Field(max_length=fields.MAX_LABELS)] = {}
+    network: Annotated[fields.ShortName, Field(description="none, bridge, or the name of a network of the engine's")] = "bridge"
 
-    def environment_of(self, step: int) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _always_is_last(self) -> JobSpec:
+        marks = [step.always for step in self.steps]
+        if marks[0]:
+            raise ValueError("steps must begin with one that is not marked always")
+        if marks != sorted(marks):
+            raise ValueError("steps marked always must come after all others")
+        return self
+
+    @property
+    def pipe(self) -> int:
+        """How many steps are not marked always: the ones that pass data on."""
+        return sum(not step.always for step in self.steps)
+
+    def environment_of(self, step: int) -> dict[str, EnvVar]:
         """The job's variables, then the step's: the later one of a name wins."""
-        return {var.variable: var.value for var in (*self.environment, *self.steps[step].environment)}
+        return {var.variable: var for var in (*self.environment, *self.steps[step].environment)}
 
 
 def parse(given: Any) -> JobSpec:
@@ -164,14 +172,16 @@ def _follows(fault: Any, faults: list[Any]) -> bool:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """`("steps", 0, "source")` → `steps[0].source`"""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    """`("steps", 0, "source")` → `steps[0].source`; `[key]` is pydantic's word for the key of a map, not its value."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]").lstrip(".")
 
 
 _WORDING = {
     "missing": "is required",
     "string_type": "must be a string",
     "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
     "tuple_type": "must be an array",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
@@ -180,6 +190,10 @@ _WORDING = {
     "string_too_long": "must be at most {max_length} characters",
     "too_short": "must have at least {min_length} entry",
     "too_long": "must have at most {max_length} entries",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a number",
     "string_unicode": "must be valid Unicode",
 }
 

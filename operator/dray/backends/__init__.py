@@ -4,7 +4,8 @@ A pod is a volume, a sandbox and one box for each attempt of a step, as docs/arc
 calls come one at a time; for different jobs side by side. Whoever calls may be killed between any two of them, or
 during one, and another process goes on: so every call that changes something can be made again, and again is the same.
 
-Order: `start` before all else. `open` before `launch`, `read` and `drop`; `pull` of a step before its `launch`.
+Order: `start` before all else. `open` before `launch`, `mark`, `seed`, `read_…` and `drop`; `pull` of a step before its
+`launch`. A `Key` is (step, attempt); where only a step is given, its attempt is the record's.
 
 Absence: a box that is not there is absent from `look`'s answer. An engine that does not answer is `Unavailable`, never
 an empty answer. `Unavailable` says nothing about any job.
@@ -13,19 +14,36 @@ an empty answer. `Unavailable` says nothing about any job.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from dray.state import Job, Pod
+from dray.pod import Key, Mark, Pod
+from dray.record import Job
+from dray.spec import JobSpec
+
+
+@dataclass(frozen=True)
+class Launching:
+    """What a box is given besides what its step says: the whole environment, the variables of it that no log may show,
+    how often the attempt may be followed by another."""
+
+    environment: Mapping[str, str]
+    masked: tuple[str, ...] = ()
+    retries: int = 0
 
 
 class Backend(Protocol):
     """See the module's text for what holds of all of them."""
 
-    async def start(self, instance: str) -> None:
-        """Make ready. Everything made carries `instance`, and only what carries it is ever removed."""
+    async def start(self, instance: str, operator: str) -> str:
+        """Make ready; a name for the engine, the same for all who work on it.
+
+        Everything made carries `instance`, and only what carries it is ever removed; what is made ahead of any job
+        carries `operator` too.
+        """
 
     async def stop(self) -> None:
-        """Let go of connections and background work; what runs on the engine goes on."""
+        """Let go of connections and background work, and of what was made ahead; what runs on the engine goes on."""
 
     async def ping(self) -> None:
         """Raises Unavailable when the engine does not answer."""
@@ -36,22 +54,34 @@ class Backend(Protocol):
     async def open(self, job: Job) -> str:
         """The pod's volume and a running sandbox; the pod's name, which never changes. A dead sandbox is made anew on the same volume."""
 
+    async def pin(self, spec: JobSpec) -> tuple[str, ...]:
+        """By step, a name of its image that can only ever mean the image of this moment. Raises Invalid, naming the steps without one."""
+
     async def pull(self, job: Job, step: int, early: bool) -> None:
         """See to the step's image: at once READY when it is there, else PULLING, and a wake-up when that has ended. `look` tells."""
 
-    async def launch(self, job: Job, step: int) -> None:
+    async def launch(self, job: Job, step: int, given: Launching) -> None:
         """The step's box, started behind its gate; started already is fine. Where the engine refuses it for good, `look` shows the fault."""
 
-    async def remove(self, job: Job, step: int) -> None:
-        """Remove the box of the step's attempt, whatever it does. Its traces stay. Gone already is fine."""
+    async def remove(self, job: Job, key: Key) -> None:
+        """Remove an attempt's box, whatever it does. Its traces stay. Gone already is fine."""
 
-    async def drop(self, job: Job, step: int) -> None:
-        """Remove the output of the step's attempt from the volume. Gone already is fine."""
+    async def drop(self, job: Job, key: Key) -> None:
+        """Remove an attempt's output from the volume. Gone already is fine."""
 
-    def logs(self, job: Job) -> Mapping[tuple[int, int], int]:
-        """Bytes in the log file of each (step, attempt), as of the last look."""
+    async def mark(self, job: Job, mark: Mark, text: str) -> None:
+        """Tell the runners: the mark with its text is in the volume. There already is fine, whatever its text."""
 
-    async def read_log(self, job: Job, key: tuple[int, int], offset: int) -> bytes:
+    async def unmark(self, job: Job, mark: Mark) -> None:
+        """Take the mark away. Gone already is fine."""
+
+    async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
+        """Lay the output of the step's attempt, which ended well in another pod, into this volume, and then open the gate after it."""
+
+    def logs(self, job: Job) -> Mapping[Key, int]:
+        """Bytes in each attempt's log file, as of the last look."""
+
+    async def read_log(self, job: Job, key: Key, offset: int) -> bytes:
         """Bytes of an attempt's log file from `offset`, as many as come at once; empty at the end."""
 
     def read_output(self, job: Job, step: int) -> AsyncIterator[bytes]:
@@ -60,8 +90,8 @@ class Backend(Protocol):
     async def close(self, job: Job) -> None:
         """Remove the whole pod: every box, the sandbox, the volume."""
 
-    async def sweep(self, active: Collection[str]) -> None:
-        """Remove what carries the instance but belongs to none of the active jobs."""
+    async def sweep(self, active: Collection[str], operators: Collection[str]) -> None:
+        """Remove what carries the instance but belongs to none of the active jobs, nor was made ahead by one of the operators."""
 
     def wakes(self) -> AsyncIterator[str | None]:
         """Ids of jobs whose pod changed; None: anything may have changed unseen. Ends only with `stop`."""

@@ -1,0 +1,66 @@
+"""What the operator's settings let a job use: images, paths of the host, resources. No I/O.
+
+The API asks at a job's POST, so that its client hears at once; the operator, whose word counts, before each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from dray.fields import Limits
+from dray.pod import Fault
+from dray.reason import Reason
+from dray.settings import Settings
+from dray.spec import JobSpec
+
+
+def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
+    """(field, fault) of everything in the job that is not allowed."""
+    for number, step in enumerate(spec.steps):
+        where = f"steps[{number}]"
+        if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
+            yield f"{where}.source", Fault(Reason.IMAGE_NOT_ALLOWED, f"image {step.source} is none that is allowed here: {', '.join(settings.images)}")
+        for index, mount in enumerate(step.mounts):
+            if mount.hostPath is not None and not _within(mount.hostPath, settings.host_paths):
+                allowed = ", ".join(settings.host_paths) or "none"
+                yield f"{where}.mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} lies in no path that is allowed here ({allowed})")
+        for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
+            if asked is not None and most is not None and asked > most:
+                unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
+                yield f"{where}.resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
+
+
+def refusal(spec: JobSpec, step: int, settings: Settings) -> Fault | None:
+    """The first fault of one step."""
+    return next((fault for field, fault in refusals(spec, settings) if field.startswith(f"steps[{step}].")), None)
+
+
+def limits(spec: JobSpec, step: int, settings: Settings) -> Limits:
+    """What the step gets: what it asks for, else the default, and never more than the ceiling."""
+    given = (
+        asked if asked is not None else _least(default, most)
+        for asked, default, most in zip(spec.steps[step].resources.limits, settings.limits, settings.limits_max, strict=True)
+    )
+    return Limits(*given)
+
+
+def _least(default: int | None, most: int | None) -> int | None:
+    return min((limit for limit in (default, most) if limit is not None), default=None)
+
+
+def _within(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
+def _full(source: str) -> str:
+    """The reference with its registry, as Docker fills it in: `ubuntu` is docker.io/library/ubuntu:latest."""
+    name, at, digest = source.partition("@")
+    first, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif not (any(mark in first for mark in ".:") or first == "localhost"):
+        name = f"docker.io/{name}"
+    if not at and ":" not in name.rpartition("/")[2]:
+        name += ":latest"
+    return name + at + digest
