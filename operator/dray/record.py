@@ -79,7 +79,7 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The record. `pod` names what the backend made for it (None: nothing yet); `version` counts its saves.
+    """The record. `pod` names what the backend made for it, on `engine` (None: nothing yet); `version` counts its saves.
 
     `fence`: the token of the lease under which it is worked on. `pins`: by step, the image's digest to run instead of its
     source, where the client asked for that. `stop`, `stopped_at`: why and since when its steps are being stopped;
@@ -93,6 +93,7 @@ class Job:
     created_at: int
     phase: Phase = Phase.WAITING
     pod: str | None = None
+    engine: str | None = None
     steps: tuple[StepState, ...] = ()
     started_at: int | None = None
     finished_at: int | None = None
