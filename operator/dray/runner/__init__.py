@@ -9,9 +9,9 @@ from pathlib import Path
 import orjson
 
 from dray.errors import BadSetting
+from dray.pod import Status
 from dray.settings import Settings
 from dray.spec import Step
-from dray.state import Status
 
 VOLUME_DIR = "/.dray"
 RUNNER_DIR = "/.dray-bin"
