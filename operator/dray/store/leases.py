@@ -50,14 +50,24 @@ class Leases(Connection):
         return _texts(await self._run(scripts.ADOPT, known, args))
 
     @available
+    async def adopt_one(self, job_id: str, operator: str, engine: str) -> bool:
+        """Whether the job needs an operator and this is it: it was already, or the job was nobody's until now."""
+        known = [keys.ACTIVE, keys.FENCE, keys.OPERATORS, keys.ENGINES, keys.ADOPTED, keys.WAITING]
+        return bool(await self._run(scripts.ADOPT_ONE, known, [operator, engine, keys.job(""), secrets.token_hex(8), job_id]))
+
+    @available
     async def mine(self, operator: str) -> list[str]:
         """The jobs that it owns and that need it, oldest first."""
         return _texts(await self._redis.zrange(keys.active(operator), 0, -1))
 
     @available
-    async def active(self, engine: str) -> list[str]:
-        """The jobs that may have something on that engine: those of its operators, alive or not, and those of nobody."""
-        return _texts(await self._run(scripts.ACTIVE, [keys.ACTIVE, keys.ENGINES], [engine]))
+    async def active(self, engine: str) -> dict[str, str | None]:
+        """The jobs that may have something on that engine, each with the name of its pod (None: none is recorded).
+
+        Those of its operators, alive or not, and those of nobody.
+        """
+        found = await self._run(scripts.ACTIVE, [keys.ACTIVE, keys.ENGINES], [engine, keys.job("")])
+        return {job_id.decode(): pod.decode() or None for job_id, pod in found}
 
 
 def _texts(found: list[bytes]) -> list[str]:

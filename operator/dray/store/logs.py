@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 from dray.errors import Stale
-from dray.log import Chunk, Cursor
+from dray.log import Chunk, Cursor, lines
 from dray.pod import Key
 from dray.record import Job
 from dray.store import keys, scripts
@@ -14,6 +14,9 @@ from dray.store.connection import Connection, available
 from dray.store.records import unknown
 
 SMALL_OUTPUT = 64 * 2**10  # bytes: an output up to this size is kept in Redis
+_LAST_LINES, _LINE = 10, 1000  # of stderr, in the record; characters
+_LOOKED_BACK = 16  # chunks
+_STDERR = 2  # a block's stream
 _FAR = 2**53  # a Lua number has no larger whole ones
 
 
@@ -71,6 +74,21 @@ class Logs(Connection):
         found = await self._redis.xrange(keys.log(job_id), f"(0-{last.first + 1}", "+", count=page)
         return [_entry(*entry) for entry in found]
 
+    @available
+    async def stderr(self, job_id: str, key: Key) -> tuple[str, ...]:
+        """The last lines that the attempt wrote on stderr, as far as they stand in the end of the log; long ones cut short."""
+        found: list[str] = []
+        last = "+"
+        for _ in range(_LOOKED_BACK):
+            entries = await self._redis.xrevrange(keys.log(job_id), last, "-", count=1)
+            if not entries or len(found) >= _LAST_LINES:
+                break
+            entry = _entry(*entries[0])
+            if entry.key == key:
+                found = _of_stderr(entry.blocks) + found
+            last = f"(0-{entry.first + 1}"
+        return tuple(found[-_LAST_LINES:])
+
     async def news(self) -> AsyncIterator[str | None]:
         """Ids of jobs whose log grew, or that ended or were deleted; None when listening has begun, and every second without one."""
         async for job_id in self._listen(keys.NEWS):
@@ -89,6 +107,14 @@ class Logs(Connection):
         """None: it is not kept, or not here."""
         output: bytes | None = await self._redis.hget(keys.outputs(job_id), step)
         return output
+
+
+def _of_stderr(blocks: bytes) -> list[str]:
+    kept: list[bytes] = []
+    for block, found in lines(blocks):
+        if block.stream == _STDERR:
+            kept = (kept + found)[-_LAST_LINES:]
+    return [line.decode(errors="replace")[:_LINE] for line in kept]
 
 
 def _entry(entry_id: bytes, values: Any) -> Entry:

@@ -12,12 +12,13 @@ import orjson
 
 from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale
 from dray.reason import Reason
-from dray.record import FINAL, Job, Phase, Told
+from dray.record import FINAL, Beside, Job, Phase, Told
 from dray.spec import JobSpec
 from dray.store import keys, scripts
 from dray.store.connection import Connection, available
 
 KEY_KEPT = 86_400  # seconds that an Idempotency-Key is remembered
+_BESIDE = ("doomed", "cancelled", "held", "owner", "fence", "version")
 
 
 class IdempotencyKey(NamedTuple):
@@ -68,12 +69,10 @@ class Records(Connection):
     @available
     async def load(self, job_id: str) -> Job | None:
         """The record, also a doomed one; None: there is none."""
-        spec, state, version, fence, *told = await self._redis.hmget(keys.job(job_id), "spec", "state", "version", "fence", *Told._fields)
+        spec, state, *beside = await self._redis.hmget(keys.job(job_id), "spec", "state", *_BESIDE)
         if state is None:
             return None
-        doomed, cancelled, held = told
-        was_told = Told(doomed is not None, int(cancelled or 0), held is not None)
-        return Job.load(job_id, JobSpec.model_validate_json(spec), orjson.loads(state), was_told, int(fence or 0), int(version))
+        return Job.load(job_id, JobSpec.model_validate_json(spec), orjson.loads(state), _beside(*beside))
 
     async def get(self, job_id: str) -> Job:
         """The record as clients may see it. Raises NotFound."""
@@ -89,7 +88,7 @@ class Records(Connection):
         saved = await self._run(
             scripts.SAVE,
             [keys.job(job.id), keys.WAITING, keys.status(Phase.RUNNING), keys.status(job.phase), keys.FINISHED],
-            [job.id, job.version, job.fence, _nonce(), orjson.dumps(job.dump()), ended, keys.NEWS],
+            [job.id, job.version, job.fence, _nonce(), orjson.dumps(job.dump()), job.pod or "", ended, keys.NEWS],
         )
         if not saved:
             raise Stale(job.id)
@@ -140,6 +139,12 @@ class Records(Connection):
         known = [keys.job(job.id), keys.ACTIVE, keys.log(job.id), keys.cursors(job.id), keys.outputs(job.id)]
         if not await self._run(scripts.FORGET, known, [job.id, job.fence]):
             raise Stale(job.id)
+
+
+def _beside(doomed: bytes | None, cancelled: bytes | None, held: bytes | None, *lease: bytes | None) -> Beside:
+    owner, fence, version = lease
+    told = Told(doomed is not None, int(cancelled or 0), held is not None)
+    return Beside(told, owner.decode() if owner else None, int(fence or 0), int(version or 0))
 
 
 def brief(spec: JobSpec) -> bytes:

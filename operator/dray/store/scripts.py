@@ -10,7 +10,7 @@ from __future__ import annotations
 
 CREATE = """
 local job, sequence, jobs, waiting, running, key, source, outputs = unpack(KEYS)
-local id, spec, state, brief, indexes, channel, body, kept, lasting, step = unpack(ARGV)
+local id, spec, state, brief, indexes, channel, body, lasting, step = unpack(ARGV)
 if body ~= '' then
   local earlier = redis.call('GET', key)
   if earlier then
@@ -34,11 +34,11 @@ return {id}
 
 SAVE = """
 local job, waiting, running, ended, finished = unpack(KEYS)
-local id, version, fence, nonce, state, finished_at, channel = unpack(ARGV)
+local id, version, fence, nonce, state, pod, finished_at, channel = unpack(ARGV)
 local at, by, saved, doomed = unpack(redis.call('HMGET', job, 'version', 'fence', 'saved', 'doomed'))
 if not at or (by or '0') ~= fence then return 0 end
 if at ~= version then return saved == nonce and tonumber(at) == version + 1 and 1 or 0 end
-redis.call('HSET', job, 'state', state, 'version', version + 1, 'saved', nonce)
+redis.call('HSET', job, 'state', state, 'pod', pod, 'version', version + 1, 'saved', nonce)
 if finished_at == '' then return 1 end
 redis.call('HSET', job, 'ended', 1)
 redis.call('ZREM', waiting, id)
@@ -209,6 +209,16 @@ end
     + _REPLY
 )
 
+ADOPT_ONE = (
+    _OWN
+    + """
+local id = ARGV[5]
+if redis.call('ZSCORE', active .. ':' .. operator, id) then return {id} end
+local sequence = redis.call('ZSCORE', active, id)
+return {sequence and own(id, sequence, active)}
+"""
+)
+
 ENLIST = (
     _NOW
     + """
@@ -237,12 +247,21 @@ return redis.call('ZRANGE', KEYS[1], '(' .. now(), '+inf', 'BYSCORE')
 
 ACTIVE = """
 local active, engines = KEYS[1], KEYS[2]
-local found = redis.call('ZRANGE', active, 0, -1)
+local engine, prefix = ARGV[1], ARGV[2]
+local found = {}
+
+local function add(from)
+  for _, id in ipairs(redis.call('ZRANGE', from, 0, -1)) do
+    local pod, state = unpack(redis.call('HMGET', prefix .. id, 'pod', 'state'))
+    if not pod and state then pod = cjson.decode(state).pod end
+    table.insert(found, {id, type(pod) == 'string' and pod or ''})
+  end
+end
+
+add(active)
 local known = redis.call('HGETALL', engines)
 for i = 1, #known, 2 do
-  if known[i + 1] == ARGV[1] then
-    for _, id in ipairs(redis.call('ZRANGE', active .. ':' .. known[i], 0, -1)) do table.insert(found, id) end
-  end
+  if known[i + 1] == engine then add(active .. ':' .. known[i]) end
 end
 return found
 """
