@@ -52,7 +52,8 @@ class StepState:
     past: tuple[Past, ...] = ()
 
     def dump(self) -> list[Any]:
-        return [getattr(self, name) for name in _STEP_FIELDS]
+        past = [tuple(attempt) for attempt in self.past]  # plain: orjson takes no named ones
+        return [*(getattr(self, name) for name in _STEP_FIELDS[:-1]), past]
 
     @classmethod
     def load(cls, fields: list[Any]) -> StepState:

@@ -215,7 +215,8 @@ ADOPT_ONE = (
 local id = ARGV[5]
 if redis.call('ZSCORE', active .. ':' .. operator, id) then return {id} end
 local sequence = redis.call('ZSCORE', active, id)
-return {sequence and own(id, sequence, active)}
+if sequence then table.insert(found, own(id, sequence, active)) end
+return found
 """
 )
 
