@@ -6,12 +6,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, on_redis
 
 from dray.errors import Stale
 from dray.record import Job, Phase
 from dray.store import Store
 from kit.redis import RedisServer
-from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, on_redis
 
 SOON = 0.05  # seconds: of a lease that is to run out
 

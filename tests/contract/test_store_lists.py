@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
+from store_kit import NOON, a_job, begun, ended, ids, keys, on_redis
 
 from dray.reason import Reason
 from dray.record import Phase, StepState
 from dray.store import Filter, Store, Summary
 from kit.redis import RedisServer
-from store_kit import NOON, a_job, begun, ended, ids, keys, on_redis
 
 ALL = Filter()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, log_of, on_redis
 
 from dray.errors import NotKept, Stale
 from dray.log import Cursor, lines
 from dray.store import SMALL_OUTPUT, Entry, Kept, Store
 from kit.redis import RedisServer
-from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, log_of, on_redis
 
 # --- logs
 

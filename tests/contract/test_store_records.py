@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis, waiting
 
 from dray.errors import Finished, KeyReused, NotFound, Stale
 from dray.reason import Reason
 from dray.record import Job, Past, Phase, StepState, Told
 from dray.store import IdempotencyKey, Store
 from kit.redis import RedisServer
-from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis, waiting
 
 KEY = IdempotencyKey.of("key", "request")
 
