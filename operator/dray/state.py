@@ -148,6 +148,7 @@ class Status:
     bytes_out: int
     started_at: int
     finished_at: int
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
