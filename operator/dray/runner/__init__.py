@@ -9,16 +9,18 @@ from pathlib import Path
 import orjson
 
 from dray.errors import BadSetting
+from dray.pod import Status
 from dray.settings import Settings
 from dray.spec import Step
-from dray.state import Status
 
 VOLUME_DIR = "/.dray"
 RUNNER_DIR = "/.dray-bin"
 RUNNER = f"{RUNNER_DIR}/dray-runner"
 SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
+MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
+MAX_WRITE = 2**16  # bytes the agent takes at a time
 
 
 def binary() -> bytes:
@@ -30,13 +32,14 @@ def binary() -> bytes:
         raise BadSetting(f"{path} is missing: `make setup` builds it") from None
 
 
-def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings) -> list[str]:
+def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings, *, options: Sequence[str] = ()) -> list[str]:
     """What a step's container runs: the runner, and behind its gate the image's own command."""
+    further = options
     options = ["--dir", VOLUME_DIR, "--step", str(step), "--attempt", str(attempt), "--output", spec.output]
     if spec.delimiters:
         options += ["--begin", spec.delimiters[0], "--end", spec.delimiters[1]]
     caps = ["--log-cap", str(settings.log_cap), "--data-cap", str(settings.data_cap), "--floor", str(settings.disk_floor)]
-    return [RUNNER, "step", *options, *caps, "--", *command]
+    return [RUNNER, "step", *options, *caps, *further, "--", *command]
 
 
 def output_file(step: int, attempt: int) -> str:
@@ -45,6 +48,18 @@ def output_file(step: int, attempt: int) -> str:
 
 def log_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.log"
+
+
+def marks(listing: bytes) -> frozenset[str]:
+    """The names of `MARKS` that are in the agent's `look` reply."""
+    return frozenset(line.partition(" ")[0] for line in listing.decode(errors="replace").splitlines()) & MARKS
+
+
+def status_line(status: Status) -> bytes:
+    """The text of a status file."""
+    found = {"exit": status.exit, "code": status.code, "signal": status.signal, "error": status.error, "errno": status.errno}
+    found |= {"in": status.bytes_in, "out": status.bytes_out, "log": 0, "lines": 0, "left_out_lines": 0, "left_out_bytes": 0}
+    return orjson.dumps(found | {"started": status.started_at, "finished": status.finished_at}) + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
