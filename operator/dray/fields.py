@@ -123,6 +123,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    if text == "host":
+        raise ValueError("must not be 'host': a job has a network of its own")
+    return _name(text)
+
+
 def _label_key(text: str) -> str:
     if not _LABEL_KEY.fullmatch(text):
         raise ValueError("must be named as Kubernetes labels are: at most 63 letters, digits, '-', '_' and '.', with a DNS name and '/' before them if need be")
@@ -143,15 +149,15 @@ class Limits(NamedTuple):
     pids: int | None = None
 
 
+NO_LIMITS = Limits()
+
+
 def millis(cpu: str | float) -> int:
     """Thousandths of a core. Raises ValueError."""
     found = _CPU.fullmatch(cpu) if isinstance(cpu, str) else None
     if isinstance(cpu, str) and found is None:
         raise ValueError("must be a number of cores such as 0.5, or thousandths of one such as '500m'")
-    if found is not None and found[1]:
-        count = int(found[1])
-    else:
-        count = round(1000 * float(cpu))
+    count = int(found[1]) if found is not None and found[1] else round(1000 * float(cpu))
     if not 1 <= count <= 1000 * MAX_CPU:
         raise ValueError(f"must be from 1m to {MAX_CPU} cores")
     return count
@@ -193,6 +199,7 @@ Words = Annotated[tuple[Word, ...], Field(max_length=MAX_WORDS, strict=False)]
 Path = Annotated[str, AfterValidator(_absolute)]
 MountPath = Annotated[str, AfterValidator(_absolute), AfterValidator(_not_root), AfterValidator(_unmasked)]
 ShortName = Annotated[str, AfterValidator(_name)]
+Network = Annotated[str, AfterValidator(_network)]
 LabelKey = Annotated[str, AfterValidator(_label_key)]
 LabelValue = Annotated[str, AfterValidator(_label_value)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT, allow_inf_nan=False)]

@@ -1,9 +1,12 @@
 """The loop: which jobs are worked on, and when.
 
-Each job that needs an operator has one `_Work`, a task that makes passes over it (`reconcile.py`) whenever it is woken,
-until nothing is left to do, beside one that ships its log. A wake-up is only an id: from Redis (a job came or was
-deleted), from the backend (something of its pod changed), or from the resync, which looks at everything now and then.
-Waiting jobs begin in order of arrival, as many at once as the settings say.
+Each job that this operator owns has one `_Work`, a task that makes passes over it (`reconcile.py`) whenever it is woken,
+until nothing is left to do, beside one that ships its log. A wake-up is only an id: from Redis (a job came or a client
+told something of one), from the backend (something of its pod changed), from the time, or from the resync, which looks
+at everything now and then. Waiting jobs begin in order of arrival, as many at once as the settings say.
+
+Jobs are owned by a lease. Whoever does not renew it in time, dead or only paused, loses them to the next operator that
+looks, and can record nothing of them any more: every write carries the token under which its job was taken.
 """
 
 from __future__ import annotations
@@ -11,30 +14,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
-from dray.backends import Backend
-from dray.errors import Stale, Unavailable
+from dray.backends import Backend, Claims
+from dray.errors import Invalid, NotFound, Stale, Unavailable
 from dray.outputs import Outputs
-from dray.reconcile import Reconciler
-from dray.settings import Settings
+from dray.preflight import preflight
+from dray.reconcile import Reconciler, Tools
+from dray.settings import Drain, Settings
+from dray.spec import JobSpec
 from dray.store import Store
 from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _RESYNC = 10.0  # seconds between looks at everything
+_SWEEP = 600.0  # seconds between looks for what belongs to nobody
 _CLEAN_WITHIN = 10.0  # seconds for the cleaning under way when the operator is told to stop
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # seconds: back-off of a job that met Unavailable
+_OUTDATED = 100  # finished jobs removed at a time
 
 
 class Loop:
     """One operator's. When it is told to end, what runs on the engine goes on, and the next operator finds it."""
 
-    def __init__(self, settings: Settings, store: Store, backend: Backend, outputs: Outputs) -> None:
-        self._settings, self._store, self._backend, self._outputs = settings, store, backend, outputs
+    def __init__(self, name: str, settings: Settings, store: Store, backend: Backend, outputs: Outputs) -> None:
+        self._name, self._settings, self._store, self._backend, self._outputs = name, settings, store, backend, outputs
         self._works: dict[str, _Work] = {}
         self._filling = asyncio.Event()
+        self._draining = False
+        self._holds_until = 0.0  # by the monotonic clock, which goes on while a process is paused: our lease
 
     async def run(self, told: asyncio.Event) -> None:
         """Until told to end. Raises BadSetting where the engine cannot be worked with."""
@@ -43,18 +54,28 @@ class Loop:
             await asyncio.wait([operating, waiting], return_when=asyncio.FIRST_COMPLETED)
             if operating.done():
                 operating.result()
+            elif self._settings.drain is Drain.FINISH:
+                await self._drain(operating)
         finally:
             await end(operating, waiting)
             await self._stop()
 
     async def _operate(self) -> None:
         await _until_available(self._prepare, "starting")
-        log.info("operator ready, %d jobs at once", self._settings.jobs)
-        sources = [asyncio.create_task(_for_ever(source)) for source in (self._hear_store, self._hear_backend, self._resync, self._fill)]
+        log.info("operator %s ready, %d jobs at once", self._name, self._settings.jobs)
+        sources = (self._lease, self._hear_store, self._hear_backend, self._resync, self._fill, self._answer, self._retain, self._sweep)
+        tasks = [asyncio.create_task(_for_ever(source)) for source in sources]
         try:
-            await asyncio.gather(*sources)
+            await asyncio.gather(*tasks)
         finally:
-            await end(*sources)
+            await end(*tasks)
+
+    async def _drain(self, operating: asyncio.Task[None]) -> None:
+        """Begin nothing more, and wait for what is begun."""
+        self._draining = True
+        log.info("finishing %d jobs", len(self._works))
+        while self._works and not operating.done():
+            await asyncio.wait([work.task for work in self._works.values()], return_when=asyncio.FIRST_COMPLETED)
 
     async def _stop(self) -> None:
         """What is only being cleaned up may take a moment to be; the rest goes on without us, on the engine."""
@@ -63,12 +84,50 @@ class Loop:
             await asyncio.wait(cleaning, timeout=_CLEAN_WITHIN)
         await end(*(work.task for work in self._works.values()))
         await self._backend.stop()
+        with suppress(Unavailable):
+            await self._store.dismiss(self._name)
 
     async def _prepare(self) -> None:
         for weakness in await self._store.weaknesses():
             log.warning("Redis: %s: jobs may be lost", weakness)
-        await self._backend.start(await self._store.instance())
-        await self._backend.sweep(await self._store.active())
+        engine = await self._backend.start(await self._store.instance(), self._name)
+        self._tools = Tools(self._store, self._backend, self._outputs, self._settings, self._name, engine, self._holds)
+        await self._enlist()
+        await self._take_over()
+        await self._backend.sweep(self._claims)
+
+    # --- leases
+
+    async def _lease(self) -> None:
+        """Renew it, three times before it would run out. One that ran out all the same is a new beginning."""
+        while True:
+            if not await self._enlist():
+                log.warning("the lease ran out before it was renewed: looking anew at which jobs are ours")
+                await self._recount()
+            await asyncio.sleep(self._settings.lease / 3)
+
+    async def _enlist(self) -> bool:
+        asked = time.monotonic()
+        kept = await self._store.enlist(self._name, self._tools.engine, self._settings.lease)
+        self._holds_until = asked + self._settings.lease
+        return kept
+
+    def _holds(self) -> bool:
+        return time.monotonic() < self._holds_until
+
+    async def _recount(self) -> None:
+        """Have the jobs looked at that another operator may have taken."""
+        mine = frozenset(await self._store.mine(self._name))
+        for job_id, work in self._works.items():
+            if job_id not in mine:
+                work.reread()
+
+    async def _claims(self) -> Claims:
+        return Claims(await self._store.active(self._tools.engine), await self._store.operators())
+
+    async def _take_over(self) -> None:
+        for job_id in await self._store.adopt(self._name, self._tools.engine, self._settings.takeover):
+            log.info("taken over", extra={"job": job_id})
 
     # --- wake-ups
 
@@ -86,21 +145,22 @@ class Loop:
 
     async def _resync(self) -> None:
         while True:
-            for job_id in await self._store.active():
+            if not self._draining:
+                await self._take_over()
+            await self._recount()
+            for job_id in await self._store.mine(self._name):
                 self._work(job_id).wake()
             self._filling.set()
-            await asyncio.sleep(_RESYNC)
+            await asyncio.sleep(min(_RESYNC, self._settings.lease))
 
     async def _wake(self, job_id: str) -> None:
-        """A job that came, or was deleted: the latter must be read anew, and may be one that ended long ago."""
+        """A job that came, or of which a client told something: then it must be read anew, and may be one that ended long ago."""
         self._filling.set()
         work = self._works.get(job_id)
         if work is not None:
             work.reread()
-        else:
-            job = await self._store.load(job_id)
-            if job is not None and job.doomed:
-                self._work(job_id).wake()
+        elif await self._store.adopt_one(job_id, self._name, self._tools.engine):
+            self._work(job_id).wake()
 
     # --- work
 
@@ -109,23 +169,60 @@ class Loop:
         while True:
             await self._filling.wait()
             self._filling.clear()
-            cleaning = sum(work.over for work in self._works.values())
-            running = len(self._works) - cleaning
-            if running < self._settings.jobs and cleaning <= 2 * self._settings.jobs:
-                first = await self._store.waiting(self._settings.jobs + cleaning)  # some may be begun here, but not yet recorded so
-                new = [job_id for job_id in first if job_id not in self._works]
-                for job_id in new[: self._settings.jobs - running]:
-                    self._work(job_id).wake()
+            while not self._draining and self._has_room():
+                job_id = await self._store.begin(self._name, self._tools.engine)
+                if job_id is None:
+                    break
+                self._work(job_id).wake()
+
+    def _has_room(self) -> bool:
+        cleaning = sum(work.over for work in self._works.values())
+        return len(self._works) - cleaning < self._settings.jobs and cleaning <= 2 * self._settings.jobs
 
     def _work(self, job_id: str) -> _Work:
         if job_id not in self._works:
-            reconciler = Reconciler(job_id, self._store, self._backend, self._outputs, self._settings)
-            self._works[job_id] = _Work(reconciler, self._filling.set, lambda: self._done(job_id))
+            self._works[job_id] = _Work(Reconciler(job_id, self._tools), self._filling.set, lambda: self._done(job_id))
         return self._works[job_id]
 
     def _done(self, job_id: str) -> None:
-        del self._works[job_id]
+        self._works.pop(job_id, None)
         self._filling.set()
+
+    # --- what else an operator does
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            await self._backend.sweep(self._claims)
+
+    async def _answer(self) -> None:
+        """Questions of the API about a job to be: can its images be had, are its secrets here."""
+        async with asyncio.TaskGroup() as answering:
+            while True:
+                asked = await self._store.asked()
+                if asked is not None:
+                    answering.create_task(self._answer_one(*asked))
+
+    async def _answer_one(self, question: str, spec: JobSpec) -> None:
+        answer: tuple[str, ...] | Invalid | Unavailable
+        try:
+            answer = await preflight(spec, self._backend, self._settings)
+        except (Invalid, Unavailable) as error:
+            answer = error
+        with suppress(Unavailable):  # the client is told that nobody answered
+            await self._store.answer(question, answer)
+
+    async def _retain(self) -> None:
+        """Remove finished jobs that the settings keep no longer."""
+        keep_time, keep_jobs = self._settings.keep_time, self._settings.keep_jobs
+        while keep_time is not None or keep_jobs is not None:
+            outdated = await self._store.outdated(keep_time, keep_jobs, _OUTDATED)
+            for job_id in outdated:
+                with suppress(NotFound):
+                    await self._store.doom(job_id)
+            if len(outdated) < _OUTDATED:
+                await asyncio.sleep(_RESYNC)
+        await asyncio.Event().wait()
 
 
 class _Work:
@@ -152,8 +249,7 @@ class _Work:
         pause = _FIRST_PAUSE
         try:
             while not self._reconciler.done:
-                await self._woken.wait()
-                self._woken.clear()
+                await self._wait()
                 if await self._passes():
                     pause = _FIRST_PAUSE
                 else:
@@ -163,6 +259,13 @@ class _Work:
         finally:
             await end(shipping)
         self._done()
+
+    async def _wait(self) -> None:
+        """Until it is woken, or something is due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._reconciler.pause):
+                await self._woken.wait()
+        self._woken.clear()
 
     async def _passes(self) -> bool:
         """Passes until nothing is due; False when one met something that does not answer."""

@@ -12,7 +12,6 @@ Key = tuple[int, int]
 """(step, attempt)"""
 
 
-
 class Stage(StrEnum):
     """Of a step's container, in the engine's word."""
 

@@ -22,9 +22,9 @@ def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
         if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
             yield f"{where}.source", Fault(Reason.IMAGE_NOT_ALLOWED, f"image {step.source} is none that is allowed here: {', '.join(settings.images)}")
         for index, mount in enumerate(step.mounts):
-            if mount.hostPath is not None and not _within(mount.hostPath, settings.host_paths):
+            if mount.hostPath not in (None, *settings.host_paths):  # none below them: a job could lay a link there, which the engine would follow
                 allowed = ", ".join(settings.host_paths) or "none"
-                yield f"{where}.mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} lies in no path that is allowed here ({allowed})")
+                yield f"{where}.mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is no path that is allowed here ({allowed})")
         for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
             if asked is not None and most is not None and asked > most:
                 unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
@@ -47,10 +47,6 @@ def limits(spec: JobSpec, step: int, settings: Settings) -> Limits:
 
 def _least(default: int | None, most: int | None) -> int | None:
     return min((limit for limit in (default, most) if limit is not None), default=None)
-
-
-def _within(path: str, folders: tuple[str, ...]) -> bool:
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
 
 
 def _full(source: str) -> str:

@@ -1,44 +1,54 @@
 """One pass over one job: read the record and the pod, decide once, do that one thing, say whether anything is left.
 
-`loop.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it: both
-mean again, later; nothing is half-done, since every action can be done twice.
+`loop.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
+another operator's by now: both mean again, later; nothing is half-done, since every action can be done twice.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
+from dray import policy
 from dray.backends import Backend
+from dray.environment import launching
+from dray.errors import Unavailable
+from dray.keeping import Keeper, Truncated
 from dray.outputs import Outputs
+from dray.pod import Fault, Pod, Shape
+from dray.reason import Reason
+from dray.record import FINAL, Job, Phase
+from dray.secrets import NoSecret, Secrets
 from dray.settings import Settings
 from dray.shipping import Shipper
 from dray.state import (
-    FINAL,
+    SECOND,
     Action,
     Close,
     Finish,
     Forget,
-    Job,
+    Kill,
     Launch,
     Open,
-    Phase,
-    Pod,
     Pull,
     Remake,
     Retire,
+    Rules,
     Save,
-    Shape,
-    Stage,
+    Seed,
+    SetMark,
     Tidy,
+    Unmark,
     decide,
+    due,
     remade,
+    restarted,
     spoiled,
 )
-from dray.store import SMALL_OUTPUT, Store
+from dray.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +57,53 @@ def microseconds() -> int:
     return time.time_ns() // 1000
 
 
-class Reconciler:
-    """One job's driver for as long as it is worked on: it is the record's only writer, so it keeps what it saved."""
+@dataclass(frozen=True)
+class Tools:
+    """What every job of one operator is worked on with.
 
-    def __init__(self, job_id: str, store: Store, backend: Backend, outputs: Outputs, settings: Settings, clock: Callable[[], int] = microseconds) -> None:
+    `operator`: its name. `engine`: the backend's name for its own. `holds`: whether the operator's lease does. `clock`: microseconds since the epoch.
+    """
+
+    store: Store
+    backend: Backend
+    outputs: Outputs
+    settings: Settings
+    operator: str
+    engine: str
+    holds: Callable[[], bool] = lambda: True
+    clock: Callable[[], int] = microseconds
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.settings.ahead, round(self.settings.grace * SECOND), self.engine)
+
+
+class Reconciler:
+    """One job's driver for as long as it is worked on: it is the record's only writer but for clients, so it keeps what it saved."""
+
+    def __init__(self, job_id: str, tools: Tools) -> None:
         self.job_id = job_id
-        self.shipper = Shipper(job_id, store, backend)
-        self.done = False  # nothing is left to do, or there is no such job
+        self.shipper = Shipper(job_id, tools.store, tools.backend)
+        self.done = False  # nothing is left to do, or not for this operator
         self._job: Job | None = None
-        self._store, self._backend, self._outputs, self._settings, self._clock = store, backend, outputs, settings, clock
+        self._barred: dict[int, Fault] | None = None  # steps that this operator will not run; None: not looked at yet
+        self._store, self._backend, self._outputs, self._settings = tools.store, tools.backend, tools.outputs, tools.settings
+        self._operator, self._holds, self._clock, self._rules = tools.operator, tools.holds, tools.clock, tools.rules
+        self._keeper, self._secrets = Keeper(tools.store, tools.backend, tools.outputs, tools.settings), Secrets(tools.settings)
 
     @property
     def over(self) -> bool:
         """Whether the job has ended, as far as the last pass saw: what is left is cleaning up."""
         return self._job is not None and self._job.phase in FINAL
+
+    @property
+    def pause(self) -> float | None:
+        """Seconds until a pass is due for no other reason than the time."""
+        if self._job is None:
+            return None
+        now = self._clock()
+        time = due(self._job, now, self._rules)
+        return None if time is None else max(time - now, 0) / SECOND
 
     def forget(self) -> None:
         """Read the record anew at the next pass."""
@@ -68,35 +111,55 @@ class Reconciler:
 
     async def step(self) -> bool:
         """One pass; whether another one is due at once."""
+        if not self._holds():
+            raise Unavailable("the operator's lease has run out")
         job = self._job = self._job or await self._store.load(self.job_id)
-        if job is None:
+        if job is None or job.owner != self._operator:
+            await self._backend.leave(self.job_id)
             self.done = True
             return False
-        pod = await self._backend.look(job)
+        pod = self._with_barred(job, await self._backend.look(job))
         self.shipper.seen(job)
-        action = decide(job, pod, self._clock(), self._settings.ahead)
+        action = decide(job, pod, self._clock(), self._rules)
         if action is None:
             return False
         log.debug("%s", action.__class__.__name__.lower(), extra={"job": job.id})
         return await self._do(job, pod, action)
 
-    async def _do(self, job: Job, pod: Pod, action: Action) -> bool:  # noqa: C901 (a case for each action)
+    def _with_barred(self, job: Job, pod: Pod) -> Pod:
+        """The pod, with a fault for each step that may not be run here."""
+        if self._barred is None:
+            refusals = ((step, policy.refusal(job.spec, step, self._settings)) for step in range(len(job.steps)))
+            self._barred = {step: fault for step, fault in refusals if fault is not None}
+        faults = {(step, job.steps[step].attempt): fault for step, fault in self._barred.items()}
+        return replace(pod, images={**pod.images, **faults}) if faults else pod
+
+    async def _do(self, job: Job, pod: Pod, action: Action) -> bool:  # noqa: C901, PLR0912 (a case for each action)
         match action:
             case Save(seen):
                 await self._save(seen)
             case Open():
                 name = await self._backend.open(job)
-                if job.pod is None:
-                    await self._save(replace(job, pod=name))
+                if (job.pod, job.engine) != (name, self._rules.engine):
+                    await self._save(replace(job, pod=name, engine=self._rules.engine))
+            case SetMark(mark, text):
+                await self._backend.mark(job, mark, text)
+            case Unmark(mark):
+                await self._backend.unmark(job, mark)
+            case Seed(step):
+                await self._seed(job, step)
             case Pull(step, early):
+                self._bar(step, None)
                 await self._backend.pull(job, step, early)
             case Launch(step):
-                await self._backend.launch(job, step)
+                await self._launch(job, step)
             case Remake(step):
-                await self._backend.remove(job, step)
+                await self._backend.remove(job, (step, job.steps[step].attempt))
                 await self._save(remade(job, step))
-            case Tidy(step):
-                await self._tidy(job, pod, step)
+            case Kill(key):
+                await self._backend.remove(job, key)
+            case Tidy():
+                await self._tidy(job, action)
             case Finish(seen):
                 await self._finish(seen, pod)
             case Close():
@@ -106,7 +169,7 @@ class Reconciler:
                 self.done = True
             case Forget():
                 await self._outputs.remove(job.id)
-                await self._store.forget(job.id)
+                await self._store.forget(job)
                 self.done = True
             case _:
                 assert_never(action)
@@ -117,61 +180,64 @@ class Reconciler:
         self._job = await self._store.save(job)
         _tell(before, self._job)
 
-    async def _tidy(self, job: Job, pod: Pod, step: int) -> None:
-        if pod.boxes[step, job.steps[step].attempt].stage is not Stage.ABSENT:
-            await self._backend.remove(job, step)
-        if step + 1 < job.current:
-            await self._backend.drop(job, step)
+    async def _launch(self, job: Job, step: int) -> None:
+        try:
+            given = launching(job, step, self._secrets)
+        except NoSecret as error:
+            self._bar(step, Fault(Reason.SECRET_NOT_FOUND, str(error), early=step != job.current))
+        else:
+            await self._backend.launch(job, step, given)
+
+    def _bar(self, step: int, fault: Fault | None) -> None:
+        assert self._barred is not None  # set at the first look
+        if fault is None:
+            self._barred.pop(step, None)
+        else:
+            self._barred[step] = fault
+
+    async def _seed(self, job: Job, step: int) -> None:
+        """From what is kept of the step's output; where it is not, the job goes back to its start."""
+        kept = await self._keeper.find(job, step)
+        if kept is None:
+            log.warning("the output of step %d is not kept: beginning again with the first", step + 1, extra={"job": job.id})
+            await self._save(restarted(job, self._clock()))
+        else:
+            await self._backend.seed(job, step, kept)
+
+    async def _tidy(self, job: Job, tidy: Tidy) -> None:
+        if tidy.output:
+            await self._keeper.keep(job, tidy.key)
+            await self._backend.drop(job, tidy.key)
+        if tidy.box:
+            await self._backend.remove(job, tidy.key)
 
     async def _finish(self, seen: Job, pod: Pod) -> None:
-        if not seen.doomed:
+        if not seen.told.doomed:
             if pod.shape is Shape.OPEN:
                 await self.shipper.drain(seen)
+                await self._keeper.keep_all(seen)
             if seen.phase is Phase.COMPLETE:
                 seen = await self._with_output(seen)
+            if seen.failed is not None:
+                seen = replace(seen, stderr=await self._store.stderr(seen.id, (seen.failed, seen.steps[seen.failed].attempt)))
         await self._save(seen)
 
     async def _with_output(self, job: Job) -> Job:
         try:
-            return replace(job, output=await self._keep(job))
-        except (_Truncated, FileNotFoundError):
+            return replace(job, output=await self._keeper.keep_last(job))
+        except (Truncated, FileNotFoundError):
             return spoiled(job, self._clock())
-
-    async def _keep(self, job: Job) -> int:
-        """The last step's output, to Redis where it is small, else to the output store; its size."""
-        last = len(job.steps) - 1
-        size = job.steps[last].bytes_out or 0
-        blocks = self._backend.read_output(job, last)
-        if size <= SMALL_OUTPUT:
-            output = b"".join([block async for block in _exactly(blocks, size)])
-            await self._store.keep_output(job.id, output)
-            return size
-        return await self._outputs.put(job.id, _exactly(blocks, size))
-
-
-class _Truncated(Exception):
-    """An output is not as long as the runner said."""
-
-
-async def _exactly(blocks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
-    """The blocks; raises _Truncated unless they end after just `size` bytes."""
-    async for block in blocks:
-        size -= len(block)
-        if size < 0:
-            break
-        yield block
-    if size:
-        raise _Truncated
 
 
 def _tell(before: Job | None, after: Job) -> None:
     """One log line for each change a person would want to read of."""
     if before is not None and before.phase is after.phase and before.steps == after.steps:
         return
-    extra = {"job": after.id, "step": min(after.current + 1, len(after.steps)), "attempt": after.steps[min(after.current, len(after.steps) - 1)].attempt}
+    step = min(after.current, len(after.steps) - 1)
+    extra = {"job": after.id, "step": step + 1, "attempt": after.steps[step].attempt}
     if after.phase is Phase.ERROR:
         log.info("job failed: %s: %s", after.reason, after.message, extra=extra)
     elif after.phase is Phase.COMPLETE:
         log.info("job complete", extra=extra)
     else:
-        log.info("job running, %d of %d steps complete", after.current, len(after.steps), extra=extra)
+        log.info("job running, %d of %d steps complete", sum(state.phase is Phase.COMPLETE for state in after.steps), len(after.steps), extra=extra)

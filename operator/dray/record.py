@@ -77,11 +77,23 @@ class Told(NamedTuple):
     held: bool = False
 
 
+NOTHING_TOLD = Told()
+
+
+class Beside(NamedTuple):
+    """What is kept beside the record, since others than its owner write it too."""
+
+    told: Told = NOTHING_TOLD
+    owner: str | None = None
+    fence: int = 0
+    version: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The record. `pod` names what the backend made for it, on `engine` (None: nothing yet); `version` counts its saves.
 
-    `fence`: the token of the lease under which it is worked on. `pins`: by step, the image's digest to run instead of its
+    `owner`, `fence`: the operator that works on it, and the token under which it took it. `pins`: by step, the image's digest to run instead of its
     source, where the client asked for that. `stop`, `stopped_at`: why and since when its steps are being stopped;
     `halted_at`: those marked always too. `reason`, `message`, `failed`: of the step that decided the outcome, from when
     it is decided on; steps marked always may still run then. `stderr`: the last lines of that step's.
@@ -107,7 +119,8 @@ class Job:
     failed: int | None = None
     stderr: tuple[str, ...] = ()
     origin: str | None = None
-    told: Told = Told()
+    told: Told = NOTHING_TOLD
+    owner: str | None = None
     fence: int = 0
     version: int = 0
 
@@ -134,17 +147,16 @@ class Job:
         return {name: getattr(self, name) for name in _KEPT} | {"steps": [state.dump() for state in self.steps]}
 
     @classmethod
-    def load(cls, job_id: str, spec: JobSpec, state: dict[str, Any], told: Told, fence: int, version: int) -> Job:
+    def load(cls, job_id: str, spec: JobSpec, state: dict[str, Any], beside: Beside) -> Job:
         """Also what an earlier version kept, which had fewer fields."""
         kept = {name: state[name] for name in _KEPT if name in state}
         kept |= {name: Reason(kept[name]) for name in ("reason", "stop") if kept.get(name)}
         kept |= {name: tuple(kept[name]) for name in ("pins", "stderr") if name in kept}
         kept |= {"phase": Phase(state["phase"]), "steps": tuple(StepState.load(fields) for fields in state["steps"])}
-        return cls(id=job_id, spec=spec, told=told, fence=fence, version=version, **kept)
+        return cls(id=job_id, spec=spec, **beside._asdict(), **kept)
 
 
-_BESIDE = ("id", "spec", "told", "fence", "version")
-_KEPT = tuple(name for name in Job.__dataclass_fields__ if name not in _BESIDE)
+_KEPT = tuple(name for name in Job.__dataclass_fields__ if name not in ("id", "spec", *Beside._fields))
 
 
 def new_job(job_id: str, spec: JobSpec, now: int) -> Job:

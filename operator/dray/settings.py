@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from dray import fields
 from dray.errors import BadSetting
-from dray.fields import Limits
+from dray.fields import NO_LIMITS, Limits
 
 LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -53,8 +53,8 @@ class Settings:
     images: tuple[str, ...] = ()
     host_paths: tuple[str, ...] = ()
     secrets_dir: Path | None = None
-    limits: Limits = Limits()
-    limits_max: Limits = Limits()
+    limits: Limits = NO_LIMITS
+    limits_max: Limits = NO_LIMITS
     grace: float = 10.0
     sandboxes: int = 2
     lease: float = 15.0

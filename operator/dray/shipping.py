@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dray.backends import Backend
 from dray.errors import Stale, Unavailable
 from dray.log import Cursor, Tail
-from dray.state import Job
+from dray.pod import Key
+from dray.record import Job
 from dray.store import Store
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ class Shipper:
 
     def __init__(self, job_id: str, store: Store, backend: Backend) -> None:
         self._job_id, self._store, self._backend = job_id, store, backend
-        self._tails: dict[tuple[int, int], Tail] = {}
-        self._cursors: Mapping[tuple[int, int], Cursor] | None = None
+        self._tails: dict[Key, Tail] = {}
+        self._cursors: Mapping[Key, Cursor] | None = None
         self._job: Job | None = None
         self._grown = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -38,7 +39,7 @@ class Shipper:
             await self._grown.wait()
             self._grown.clear()
             try:
-                if self._job is not None and not self._job.doomed:
+                if self._job is not None and not self._job.told.doomed:
                     await self.drain(self._job)
             except (Stale, Unavailable, FileNotFoundError) as error:
                 log.debug("log waits: %s", error, extra={"job": self._job_id})
@@ -50,20 +51,20 @@ class Shipper:
             for key, size in sorted(self._backend.logs(job).items()):
                 await self._ship(job, key, size)
 
-    async def _ship(self, job: Job, key: tuple[int, int], size: int) -> None:
+    async def _ship(self, job: Job, key: Key, size: int) -> None:
         tail = self._tails.get(key) or await self._tail(key)
         try:
             while tail.offset < size and (raw := await self._backend.read_log(job, key, tail.offset)):
                 chunk = tail.feed(raw)
                 if chunk is not None:
-                    await self._store.append(self._job_id, key, chunk)
+                    await self._store.append(self._job_id, key, chunk, job.fence)
         except (Stale, Unavailable):
             self._tails.clear()  # what was fed but not kept must be read again, from where the store says
             self._cursors = None
             raise
         self._tails[key] = tail
 
-    async def _tail(self, key: tuple[int, int]) -> Tail:
+    async def _tail(self, key: Key) -> Tail:
         if self._cursors is None:
             self._cursors = await self._store.cursors(self._job_id)
         return Tail(self._cursors.get(key, Cursor()))

@@ -135,7 +135,7 @@ class JobSpec(_Part):
     environment: Environment = ()
     timeout: Annotated[fields.Seconds | None, Field(description="seconds from the job's beginning until its steps are stopped")] = None
     labels: Annotated[dict[fields.LabelKey, fields.LabelValue], Field(max_length=fields.MAX_LABELS)] = {}
-    network: Annotated[fields.ShortName, Field(description="none, bridge, or the name of a network of the engine's")] = "bridge"
+    network: Annotated[fields.Network, Field(description="none, bridge, or the name of a network of the engine's")] = "bridge"
 
     @model_validator(mode="after")
     def _always_is_last(self) -> JobSpec:

@@ -5,202 +5,41 @@ of its turn and held by a gate until the step before has ended well. The boxes c
 what really happened lies there, and the record follows it. Each pass over a job
 
     fold    brings the record up to what the pod shows: which steps have begun, ended, failed;
-    decide  names the one next thing to do, given the record and the pod. First fit wins; None: nothing, until a wake-up.
+    decide  names the one next thing to do, given the record and the pod. First fit wins; None: nothing, until a wake-up
+            or until `due`.
 
 What a box shows of an attempt, and what it means (the table is printed into docs/architecture.md from `MEANING`):
 a *claim* was written just before the command was executed, a *status* after its output was complete. An attempt
 without a claim never ran and is made again freely; one with a claim but no status, and its container gone, is lost.
 The status stands in the job's own volume, so it counts only together with the same exit code from the engine.
+
+A job has two parts: the piped steps, then those marked `always`. Once the outcome of the first part is known (all
+complete, or `job.reason` is set) the second begins. What stops a part is a mark in the volume, `stop` or `halt`, which
+the runners heed: so nothing is cut off unseen, and a step that ended before the mark came counts as it ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from dray.spec import JobSpec
+from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
+from dray.reason import MEANINGS, Reason
+from dray.record import FINAL, Job, Past, Phase, StepState, step_label
 
 MAX_REMADE = 5  # times an attempt's box may end before it began
-
-
-class Phase(StrEnum):
-    """Of a job, and of a step. A job's first two are both `running` in Dray's JSON."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    COMPLETE = "complete"
-    ERROR = "error"
-
-
-FINAL = frozenset({Phase.COMPLETE, Phase.ERROR})
-
-
-class Reason(StrEnum):
-    """Why a job ended in error. One fixed list, the same words on every backend."""
-
-    EXIT_CODE = "exit_code"
-    OUT_OF_MEMORY = "out_of_memory"
-    IMAGE_NOT_FOUND = "image_not_found"
-    IMAGE_PULL_FAILED = "image_pull_failed"
-    START_FAILED = "start_failed"
-    OUTPUT_MISSING = "output_missing"
-    DATA_LIMIT = "data_limit"
-    DISK_FULL = "disk_full"
-    INPUT_DAMAGED = "input_damaged"
-    STATUS_MISMATCH = "status_mismatch"
-    LOST = "lost"
+SECOND = 10**6  # microseconds
+_FIRST_PAUSE, _LAST_PAUSE = 1 * SECOND, 60 * SECOND  # before the first further attempt, doubled up to the last
+_OVERDUE = 15 * SECOND  # after which a box whose runner does not do as it was told is removed by force
 
 
 @dataclass(frozen=True, slots=True)
-class StepState:
-    """How far one step is. Times in microseconds since the epoch; bytes of the whole input and output."""
+class Rules:
+    """`ahead`: how many steps after the current one are started early. `grace`: microseconds from TERM to KILL. `engine`: the one here."""
 
-    phase: Phase = Phase.WAITING
-    attempt: int = 1
-    remade: int = 0
-    exit_code: int | None = None
-    started_at: int | None = None
-    finished_at: int | None = None
-    bytes_in: int | None = None
-    bytes_out: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The record. `pod` names what the backend made for it (None: nothing yet); `version` counts its saves.
-
-    `doomed`: a client deleted it. What runs goes on to its end, nothing more is recorded, and then all of it goes.
-    `output`: bytes of the last step's output, once it is kept.
-    """
-
-    id: str
-    spec: JobSpec
-    created_at: int
-    phase: Phase = Phase.WAITING
-    pod: str | None = None
-    steps: tuple[StepState, ...] = ()
-    started_at: int | None = None
-    finished_at: int | None = None
-    reason: Reason | None = None
-    message: str = ""
-    output: int | None = None
-    doomed: bool = False
-    version: int = 0
-
-    @property
-    def current(self) -> int:
-        """The first step that is not complete; the number of steps when all are."""
-        return next((step for step, state in enumerate(self.steps) if state.phase is not Phase.COMPLETE), len(self.steps))
-
-    def dump(self) -> dict[str, Any]:
-        """What changes, as JSON values; the spec, the id and the version are kept beside it."""
-        return {
-            "created_at": self.created_at,
-            "phase": self.phase,
-            "pod": self.pod,
-            "steps": [[getattr(state, name) for name in _STEP_FIELDS] for state in self.steps],
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "reason": self.reason,
-            "message": self.message,
-            "output": self.output,
-        }
-
-    @classmethod
-    def load(cls, job_id: str, spec: JobSpec, state: dict[str, Any], version: int, doomed: bool) -> Job:
-        steps = tuple(StepState(Phase(phase), *rest) for phase, *rest in state["steps"])
-        reason = Reason(state["reason"]) if state["reason"] else None
-        rest = {name: state[name] for name in ("created_at", "pod", "started_at", "finished_at", "message", "output")}
-        return cls(id=job_id, spec=spec, phase=Phase(state["phase"]), steps=steps, reason=reason, version=version, doomed=doomed, **rest)
-
-
-_STEP_FIELDS = tuple(StepState.__dataclass_fields__)
-
-
-def new_job(job_id: str, spec: JobSpec, now: int) -> Job:
-    return Job(job_id, spec, now, steps=(StepState(),) * len(spec.steps))
-
-
-# --- what a backend shows --------------------------------------------------------------------------------------------
-
-
-class Stage(StrEnum):
-    """Of a step's container, in the engine's word."""
-
-    MADE = "made"  # created, not started
-    RUNNING = "running"
-    ENDED = "ended"
-    ABSENT = "absent"  # no container, only traces in the volume
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the runner wrote at an attempt's end (docs/protocol.md, N.A.status). `code` is -1 when a signal ended it."""
-
-    exit: int
-    code: int
-    signal: int
-    error: str
-    errno: int
-    bytes_in: int
-    bytes_out: int
-    started_at: int
-    finished_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """One attempt of one step: its container as the engine shows it and its traces in the volume.
-
-    `code`, `oom`: the engine's word on how it ended. `claimed_at`: when the command began. `cut_off`: it belongs to a
-    sandbox that is no more, so it has no network. `holds_output`: its output still lies in the volume.
-    """
-
-    stage: Stage
-    code: int | None = None
-    oom: bool = False
-    claimed_at: int | None = None
-    status: Status | None = None
-    cut_off: bool = False
-    holds_output: bool = False
-
-
-class Shape(StrEnum):
-    """Of a job's pod. Only when it is OPEN are the traces in its volume known."""
-
-    ABSENT = "absent"  # no volume
-    SHUT = "shut"  # a volume, but no running sandbox
-    OPEN = "open"
-
-
-class Image(StrEnum):
-    """Of a step's image, as far as this operator knows."""
-
-    PULLING = "pulling"
-    READY = "ready"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A step that cannot be run, as the backend found. `early`: found before the step's turn, so worth another look."""
-
-    reason: Reason
-    message: str
-    early: bool = False
-
-
-@dataclass(frozen=True)
-class Pod:
-    """All that stands for one job: boxes by (step, attempt), images by step (absent: not asked for yet).
-
-    A fault among the images bars its step: the image cannot be had, or the engine will not start it.
-    """
-
-    shape: Shape = Shape.ABSENT
-    boxes: Mapping[tuple[int, int], Box] = field(default_factory=dict)
-    images: Mapping[int, Image | Fault] = field(default_factory=dict)
+    ahead: int
+    grace: int
+    engine: str
 
 
 # --- what to do ------------------------------------------------------------------------------------------------------
@@ -216,6 +55,28 @@ class Save:
 @dataclass(frozen=True, slots=True)
 class Open:
     """Make the pod's volume and sandbox, or the sandbox again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """Lay the mark into the volume."""
+
+    mark: Mark
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmark:
+    """Take the mark away."""
+
+    mark: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Lay the kept output of a complete step into a volume that does not have it."""
+
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +102,19 @@ class Remake:
 
 
 @dataclass(frozen=True, slots=True)
-class Tidy:
-    """Remove a complete step's box, and its output where the step after is complete too."""
+class Kill:
+    """Remove a box by force: its runner does not end it."""
 
-    step: int
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Remove an ended attempt's box, if it has one, and its output, if `output` says so."""
+
+    key: Key
+    box: bool
+    output: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,56 +139,105 @@ class Forget:
     """Remove the record of a deleted job, its log and its output."""
 
 
-Action = Save | Open | Pull | Launch | Remake | Tidy | Finish | Close | Retire | Forget
+Action = Save | Open | SetMark | Unmark | Seed | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
 
 
-def decide(job: Job, pod: Pod, now: int, ahead: int) -> Action | None:
-    """The next thing to do. `now`: microseconds since the epoch; `ahead`: how many steps after the current one are started early."""
-    if job.phase in FINAL or (job.doomed and job.phase is Phase.WAITING):
+def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
+    """The next thing to do. `now`: microseconds since the epoch."""
+    if job.phase in FINAL or (job.told.doomed and job.phase is Phase.WAITING):
         if pod.shape is not Shape.ABSENT or pod.boxes:
             return Close()
-        return Forget() if job.doomed else Retire()
+        return Forget() if job.told.doomed else Retire()
     if job.phase is Phase.WAITING:
         return Save(replace(job, phase=Phase.RUNNING, started_at=now))
-    if job.pod is None:
+    if job.engine not in (None, rules.engine):
+        return Save(moved(job, now))
+    stopping = _stopping(job, now)
+    if stopping is not None:
+        return Save(stopping)
+    return _run(job, pod, now, rules)
+
+
+def _run(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
+    """Of a job that runs, on this engine, with what is to be stopped noted in its record."""
+    if job.pod is None and not (job.stop and not job.piped_over):
         return Open()
-    if pod.shape is Shape.ABSENT:
-        return Finish(_failed(job, job.current, now, Reason.LOST, "the job's volume is gone"))
-    if pod.shape is Shape.SHUT:
+    if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over):
         return Open()
     seen = fold(job, pod, now)
     if seen.phase in FINAL:
         return Finish(seen)
     if seen != job:
         return Save(seen)
-    return _launch(job, pod, ahead) or _tidy(job, pod)
+    return _mark(job, pod) or _seed(job, pod) or _kill(job, pod, now, rules) or _launch(job, pod, now, rules.ahead) or _tidy(job, pod)
+
+
+def due(job: Job, now: int, rules: Rules) -> int | None:
+    """When `decide` may say something else for no other reason than the time."""
+    if job.phase is not Phase.RUNNING:
+        return None
+    return min((time for time in _times(job, rules) if time > now), default=None)
+
+
+def _times(job: Job, rules: Rules) -> Iterator[int]:
+    if not job.piped_over and not job.stop and job.spec.timeout and job.started_at:
+        yield job.started_at + _microseconds(job.spec.timeout)
+    if job.current < len(job.steps):
+        state = job.steps[job.current]
+        if state.retry_at:
+            yield state.retry_at
+        end = _overdue(job, job.current, rules)
+        if end:
+            yield end
+
+
+# --- the record, brought up to what the pod shows --------------------------------------------------------------------
 
 
 def fold(job: Job, pod: Pod, now: int) -> Job:
-    """The record, brought up to what an open pod shows."""
-    for step in range(job.current, len(job.steps)):
-        state = job.steps[step]
-        box = pod.boxes.get((step, state.attempt), Box(Stage.ABSENT))
-        began_at = _began_at(state, box)
-        if began_at is None and box.stage is Stage.ENDED and box.code not in _AT_THE_GATE:
-            return _failed(
-                job,
-                step,
-                now,
-                Reason.LOST,
-                f"it ended with exit code {box.code}, and of its beginning nothing stands in the job's volume: removed, or the disk is full",
-            )
-        if began_at is None:
-            return _not_begun(job, step, pod, now)
-        job = _with_step(job, step, replace(state, phase=Phase.RUNNING, started_at=began_at))
-        if box.stage in (Stage.RUNNING, Stage.MADE):  # MADE: the engine was asked just before it started
-            return job
-        fault = _judge(box)
-        if fault is not None:
-            return _failed(job, step, now, fault.reason, fault.message, box.status)
-        assert box.status is not None  # _judge: an attempt without one is lost
-        job = _with_step(job, step, _ended(job.steps[step], Phase.COMPLETE, box.status))
-    return replace(job, phase=Phase.COMPLETE, finished_at=now)
+    """The record, brought up to what an open pod shows, or to there being no pod any more."""
+    while (step := job.current) < len(job.steps):
+        seen = _fold_step(job, step, pod, now)
+        if seen.current == step and seen.steps[step].phase not in FINAL:
+            return seen
+        job = seen
+    return replace(job, phase=Phase.ERROR if job.reason else Phase.COMPLETE, finished_at=now)
+
+
+def _fold_step(job: Job, step: int, pod: Pod, now: int) -> Job:
+    """One step further, if its attempt has ended; else as far as it is."""
+    state = job.steps[step]
+    box = pod.boxes.get((step, state.attempt), Box(Stage.ABSENT))
+    if pod.shape is Shape.ABSENT:
+        stopped = _stopped(job, step)
+        return _failed(job, step, now, stopped or Fault(Reason.LOST, "the job's volume is gone"))
+    if _began_at(state, box) is None:
+        return _fold_waiting(job, step, box, pod, now)
+    job = job.with_step(step, replace(state, phase=Phase.RUNNING, started_at=_began_at(state, box)))
+    if box.stage in (Stage.RUNNING, Stage.MADE):  # MADE: the engine was asked just before it started
+        return job
+    fault = _judge(box)
+    if fault is not None:
+        return _after(job, step, fault, box.status, now)
+    assert box.status is not None  # _judge: an attempt without one is lost
+    return job.with_step(step, _ended(job.steps[step], Phase.COMPLETE, box.status))
+
+
+def _fold_waiting(job: Job, step: int, box: Box, pod: Pod, now: int) -> Job:
+    """A step whose turn has come but that has not begun: only now does a fault of its image, or of its box, count."""
+    state = job.steps[step]
+    stopped = _stopped(job, step)
+    if stopped is not None:
+        return job if box.stage is Stage.RUNNING else _failed(job, step, now, stopped)  # running: it may yet begin before it sees the mark
+    if box.stage is Stage.ENDED and box.code not in _AT_THE_GATE:
+        words = f"it ended with exit code {box.code}, and of its beginning nothing stands in the job's volume: removed, or the disk is full"
+        return _failed(job, step, now, Fault(Reason.LOST, words))
+    if state.remade > MAX_REMADE:
+        return _failed(job, step, now, Fault(Reason.START_FAILED, f"the step's container ended {MAX_REMADE} times before its command began"))
+    fault = pod.images.get((step, state.attempt))
+    if isinstance(fault, Fault) and not fault.early:
+        return _after(job, step, fault, None, now)
+    return job
 
 
 _AT_THE_GATE = (None, 128 + 1, 128 + 2, 128 + 3, 128 + 15, 137, 255)
@@ -332,16 +251,6 @@ def _began_at(state: StepState, box: Box) -> int | None:
     return box.status.started_at if box.status else state.started_at
 
 
-def _not_begun(job: Job, step: int, pod: Pod, now: int) -> Job:
-    """A step whose turn has come but that has not begun: only now does a fault of its image, or of its box, count."""
-    if job.steps[step].remade > MAX_REMADE:
-        return _failed(job, step, now, Reason.START_FAILED, f"the step's container ended {MAX_REMADE} times before its command began")
-    fault = pod.images.get(step)
-    if isinstance(fault, Fault) and not fault.early:
-        return _failed(job, step, now, fault.reason, fault.message)
-    return job
-
-
 MEANING = {
     "no claim": "has not begun: its container is made again if it is gone",
     "no claim, and an exit code that no gate has": "lost: it removed what it had noted",
@@ -351,7 +260,7 @@ MEANING = {
     "claim and status, the engine killed it or did not see its end": "lost",
     "claim and status, the engine reports another exit code": "status_mismatch",
     "claim and status 0, the engine agrees": "complete",
-    "claim and another status, the engine agrees": "the status's reason: exit_code, out_of_memory, output_missing, …",
+    "claim and another status, the engine agrees": "the status's reason: exit_code, timed_out, out_of_memory, output_missing, …",
 }
 """What a box shows of an attempt → what that means."""
 
@@ -385,26 +294,177 @@ def _judge(box: Box) -> Fault | None:
 
 _RUNNER_ERRORS = {
     "exec": (Reason.START_FAILED, "the image's command could not be executed (errno {errno})"),
-    "input": (Reason.INPUT_DAMAGED, "the output of the step before is not as long as it was when it ended"),
+    "input": (Reason.INPUT_DAMAGED, "the output of the step before is not what it was when it ended"),
     "output_missing": (Reason.OUTPUT_MISSING, "the output file was removed or is no regular file (errno {errno})"),
     "data_limit": (Reason.DATA_LIMIT, "the job's outputs together passed the cap on a job's data"),
     "disk_floor": (Reason.DISK_FULL, "free disk space fell below the floor kept on the engine"),
     "write": (Reason.DISK_FULL, "output or log could not be written (errno {errno})"),
+    "timed_out": (Reason.TIMED_OUT, "it took longer than its timeout"),
+    "cancelled": (Reason.CANCELLED, "the job was cancelled"),
 }
 
 
-def _launch(job: Job, pod: Pod, ahead: int) -> Action | None:
+# --- how a step fails ------------------------------------------------------------------------------------------------
+
+
+def _after(job: Job, step: int, fault: Fault, status: Status | None, now: int) -> Job:
+    """What follows on an attempt that failed: another one, while the step has retries left and one can help; else the step's failure.
+
+    Nothing is begun again in a part that is being stopped: there, what would be tried again, and what went away, ends for that reason.
+    """
+    state = job.steps[step]
+    again = MEANINGS[fault.reason].again and len(state.past) < job.spec.steps[step].retries
+    stopped = _stopped(job, step)
+    if stopped is not None and (again or fault.reason in (Reason.LOST, Reason.CANCELLED, Reason.TIMED_OUT)):
+        return _failed(job, step, now, stopped, status)
+    if not again:
+        return _failed(job, step, now, fault, status)
+    pause = min(_FIRST_PAUSE * 2 ** len(state.past), _LAST_PAUSE)
+    return job.with_step(step, _next_attempt(state, fault.reason, status, now, now + pause))
+
+
+def _next_attempt(state: StepState, reason: Reason, status: Status | None, now: int, retry_at: int) -> StepState:
+    code = status.exit if status and not status.error else None
+    past = Past(state.attempt, reason, code, state.started_at, status.finished_at if status else now)
+    return StepState(attempt=state.attempt + 1, retry_at=retry_at, past=(*state.past, past))
+
+
+def _failed(job: Job, step: int, now: int, fault: Fault, status: Status | None = None) -> Job:
+    """The step has failed for good. The first such step decides the job's outcome."""
+    state = job.steps[step]
+    ended = _ended(state, Phase.ERROR, status) if status else replace(state, phase=Phase.ERROR, finished_at=now)
+    job = job.with_step(step, ended)
+    if job.reason is not None:
+        return job
+    return replace(job, reason=fault.reason, message=f"{step_label(job.spec, step)}: {fault.message}", failed=step)
+
+
+def _ended(state: StepState, phase: Phase, status: Status) -> StepState:
+    code = None if status.error else status.exit
+    ended = replace(state, phase=phase, exit_code=code, finished_at=status.finished_at)
+    return replace(ended, bytes_in=status.bytes_in, bytes_out=status.bytes_out, sha256=status.sha256)
+
+
+def spoiled(job: Job, now: int) -> Job:
+    """The record of a job that would be complete, had its last output not been changed after its step ended."""
+    failed = _failed(job, job.spec.pipe - 1, now, Fault(Reason.OUTPUT_MISSING, "its output was changed or removed after it had ended"))
+    return replace(failed, phase=Phase.ERROR, finished_at=now)
+
+
+def remade(job: Job, step: int) -> Job:
+    """The record after the box of a step that had not begun was removed once more."""
+    state = job.steps[step]
+    return job.with_step(step, replace(state, remade=state.remade + 1))
+
+
+# --- stopping --------------------------------------------------------------------------------------------------------
+
+
+def _stopping(job: Job, now: int) -> Job | None:
+    """The record with the reason to stop that has come up since; None: none has."""
+    if job.piped_over:
+        late = job.told.cancelled > (1 if job.stop is Reason.CANCELLED else 0)  # after what it was first meant for was over
+        return replace(job, halted_at=now) if late and job.halted_at is None else None
+    if job.stop:
+        return None
+    if job.told.cancelled:
+        return replace(job, stop=Reason.CANCELLED, stopped_at=now)
+    late = job.spec.timeout is not None and job.started_at is not None and now >= job.started_at + _microseconds(job.spec.timeout)
+    return replace(job, stop=Reason.TIMED_OUT, stopped_at=now) if late else None
+
+
+def _stopped(job: Job, step: int) -> Fault | None:
+    """Why the step's part of the job is being stopped; None: it is not."""
+    if step >= job.spec.pipe:
+        return Fault(Reason.CANCELLED, "the job was cancelled") if job.halted_at else None
+    if job.stop is None:
+        return None
+    return Fault(job.stop, "the job was cancelled" if job.stop is Reason.CANCELLED else "the job took longer than its timeout")
+
+
+def _mark(job: Job, pod: Pod) -> Action | None:
+    """The marks as they should be. `hold` makes no difference to what is being stopped."""
+    if job.stop and not job.piped_over and Mark.STOP not in pod.marks:
+        return SetMark(Mark.STOP, job.stop)
+    if job.halted_at and Mark.HALT not in pod.marks:
+        return SetMark(Mark.HALT, Reason.CANCELLED)
+    if job.told.held is not (Mark.HOLD in pod.marks):
+        return SetMark(Mark.HOLD, "") if job.told.held else Unmark(Mark.HOLD)
+    return None
+
+
+def _kill(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
+    """A runner that does not do as it was told is removed by force."""
+    step = job.current
+    key = (step, job.steps[step].attempt)
+    end = _overdue(job, step, rules)
+    running = key in pod.boxes and pod.boxes[key].stage is Stage.RUNNING
+    return Kill(key) if running and end and now >= end else None
+
+
+def _overdue(job: Job, step: int, rules: Rules) -> int | None:
+    """When its box should have ended long ago."""
+    state, timeout = job.steps[step], job.spec.steps[step].timeout
+    told_at = job.halted_at if step >= job.spec.pipe else job.stopped_at
+    ends = [told_at] if told_at else []
+    if timeout and state.started_at:
+        ends.append(state.started_at + _microseconds(timeout))
+    return min(ends) + rules.grace + _OVERDUE if ends else None
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * SECOND)
+
+
+# --- another engine --------------------------------------------------------------------------------------------------
+
+
+def moved(job: Job, now: int) -> Job:
+    """The record of a job whose engine is gone, to go on with a new pod: nothing of the old one is known any more.
+
+    The current step, and those after it that were started ahead, may have begun there unseen: each gets a new attempt.
+    """
+    for step in range(job.current, len(job.steps)):
+        state = job.steps[step]
+        job = job.with_step(step, _next_attempt(state, Reason.LOST, None, now, now))
+    return replace(job, pod=None, engine=None)
+
+
+def restarted(job: Job, now: int) -> Job:
+    """The record of a moved job whose input is kept nowhere: from its first step again, each in a new attempt."""
+    for step in range(job.current):
+        job = job.with_step(step, _next_attempt(job.steps[step], Reason.LOST, None, now, now))
+    return job
+
+
+def _seed(job: Job, pod: Pod) -> Action | None:
+    """A new pod of a job that goes on in its middle needs the output of the step before."""
+    before = job.current - 1
+    if not 0 < job.current < job.spec.pipe or job.stop:
+        return None
+    box = pod.boxes.get((before, job.steps[before].attempt))
+    began = job.steps[job.current].started_at is not None
+    return Seed(before) if not began and (box is None or box.status is None) else None
+
+
+# --- boxes -----------------------------------------------------------------------------------------------------------
+
+
+def _launch(job: Job, pod: Pod, now: int, ahead: int) -> Action | None:
     """The next box to have: the current step's, then those `ahead` of it as far as their images allow."""
-    for step in range(job.current, min(job.current + ahead + 1, len(job.steps))):
-        early = step > job.current
+    if _stopped(job, job.current):
+        return None
+    past = job.current + 1 if job.piped_over else min(job.current + ahead + 1, job.spec.pipe)
+    for step in range(job.current, past):
+        state, early = job.steps[step], step > job.current
         if early and job.spec.steps[step].refresh:
             return None  # its image is the one of the moment its turn comes
-        box = pod.boxes.get((step, job.steps[step].attempt))
-        if box is not None and _began_at(job.steps[step], box) is None and (box.cut_off or (box.stage is Stage.ENDED and not early)):
+        box = pod.boxes.get((step, state.attempt))
+        if box is not None and _began_at(state, box) is None and (box.cut_off or (box.stage is Stage.ENDED and not early)):
             return Remake(step)
-        if box is not None and box.stage is not Stage.MADE:
+        if (box is not None and box.stage is not Stage.MADE) or (state.retry_at and now < state.retry_at):
             continue
-        image = pod.images.get(step)
+        image = pod.images.get((step, state.attempt))
         if image is None or (isinstance(image, Fault) and image.early and not early):
             return Pull(step, early)
         if image is Image.READY:
@@ -413,41 +473,14 @@ def _launch(job: Job, pod: Pod, ahead: int) -> Action | None:
 
 
 def _tidy(job: Job, pod: Pod) -> Action | None:
-    for step in range(job.current):
-        box = pod.boxes.get((step, job.steps[step].attempt))
-        if box is not None and (box.stage is not Stage.ABSENT or (box.holds_output and step + 1 < job.current)):
-            return Tidy(step)
+    """What ended attempts left: their boxes; outputs of failed ones; of complete ones once the step after is complete too."""
+    for (step, attempt), box in sorted(pod.boxes.items()):
+        state = job.steps[step] if step < len(job.steps) else StepState()
+        superseded = attempt < state.attempt
+        if not superseded and state.phase is not Phase.COMPLETE:
+            continue
+        used = step < job.spec.pipe - 1 and (step + 1 < job.current or job.piped_over)
+        output = box.holds_output and (superseded or used or step >= job.spec.pipe)
+        if box.stage is not Stage.ABSENT or output:
+            return Tidy((step, attempt), box.stage is not Stage.ABSENT, output)
     return None
-
-
-def _failed(job: Job, step: int, now: int, reason: Reason, message: str, status: Status | None = None) -> Job:
-    state = job.steps[step]
-    ended = _ended(state, Phase.ERROR, status) if status else replace(state, phase=Phase.ERROR, finished_at=now)
-    job = _with_step(job, step, ended)
-    return replace(job, phase=Phase.ERROR, finished_at=now, reason=reason, message=f"{step_label(job.spec, step)}: {message}")
-
-
-def spoiled(job: Job, now: int) -> Job:
-    """The record of a job that would be complete, had its last output not been changed after its step ended."""
-    return _failed(job, len(job.steps) - 1, now, Reason.OUTPUT_MISSING, "its output was changed or removed after it had ended")
-
-
-def _ended(state: StepState, phase: Phase, status: Status) -> StepState:
-    code = None if status.error else status.exit
-    return replace(state, phase=phase, exit_code=code, finished_at=status.finished_at, bytes_in=status.bytes_in, bytes_out=status.bytes_out)
-
-
-def _with_step(job: Job, step: int, state: StepState) -> Job:
-    return replace(job, steps=(*job.steps[:step], state, *job.steps[step + 1 :]))
-
-
-def step_label(spec: JobSpec, step: int) -> str:
-    """`step 2 (uppercase)`: how a step is called where people read; counted from 1."""
-    name = spec.steps[step].name or spec.steps[step].source
-    return f"step {step + 1} ({name})"
-
-
-def remade(job: Job, step: int) -> Job:
-    """The record after the box of a step that had not begun was removed once more."""
-    state = job.steps[step]
-    return _with_step(job, step, replace(state, remade=state.remade + 1))

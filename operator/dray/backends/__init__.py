@@ -13,7 +13,7 @@ an empty answer. `Unavailable` says nothing about any job.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,14 @@ class Launching:
     environment: Mapping[str, str]
     masked: tuple[str, ...] = ()
     retries: int = 0
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What must stay: by id, the name of each active job's pod (None: none is recorded yet), and the operators alive."""
+
+    jobs: Mapping[str, str | None]
+    operators: Collection[str]
 
 
 class Backend(Protocol):
@@ -90,8 +98,11 @@ class Backend(Protocol):
     async def close(self, job: Job) -> None:
         """Remove the whole pod: every box, the sandbox, the volume."""
 
-    async def sweep(self, active: Collection[str], operators: Collection[str]) -> None:
-        """Remove what carries the instance but belongs to none of the active jobs, nor was made ahead by one of the operators."""
+    async def leave(self, job_id: str) -> None:
+        """The job is another operator's now: let go of what is known of it, and of what was made for it but never recorded."""
+
+    async def sweep(self, claims: Callable[[], Awaitable[Claims]]) -> None:
+        """Remove what carries the instance and nobody claims. The engine is asked first, and then for the claims."""
 
     def wakes(self) -> AsyncIterator[str | None]:
         """Ids of jobs whose pod changed; None: anything may have changed unseen. Ends only with `stop`."""

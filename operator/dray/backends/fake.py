@@ -9,17 +9,21 @@ an operator's hand on it, with the memory that an operator loses when it dies.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dray.errors import Unavailable
+from dray.backends import Claims, Launching
+from dray.errors import FieldError, Invalid, Unavailable
 from dray.log import Block
-from dray.state import Box, Fault, Image, Job, Pod, Reason, Shape, Stage, Status
+from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
+from dray.reason import Reason
+from dray.record import Job
+from dray.spec import JobSpec
 
 Program = Callable[[bytes], tuple[bytes, int]]
 """A step's command: stdin → (stdout, exit code)."""
-Key = tuple[int, int]
 _BLOCK = 2**16
 
 
@@ -28,6 +32,8 @@ class _Container:
     stage: Stage
     sandbox: int
     program: Program
+    always: bool
+    final: bool  # no attempt follows on it
     code: int | None = None
 
 
@@ -38,6 +44,7 @@ class _Volume:
     verdicts: dict[int, int | None] = field(default_factory=dict)  # step → attempt that ended well; None: failed
     outputs: dict[Key, bytes] = field(default_factory=dict)
     logs: dict[Key, bytes] = field(default_factory=dict)
+    marks: dict[Mark, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -51,7 +58,8 @@ class _Pod:
 class World:
     """An engine with its images. `runs` counts how often each attempt's command began."""
 
-    def __init__(self, programs: Mapping[str, Program]) -> None:
+    def __init__(self, programs: Mapping[str, Program], name: str = "fake") -> None:
+        self.name = name
         self.programs = dict(programs)
         self.pods: dict[str, _Pod] = {}
         self.runs: Counter[tuple[str, int, int]] = Counter()
@@ -115,30 +123,34 @@ class World:
     def _move(self, job_id: str, pod: _Pod, key: Key, container: _Container) -> Callable[[], None] | None:
         step, attempt = key
         volume = pod.volume
+        told = volume.marks.get(Mark.HALT if container.always else Mark.STOP)
         if key in volume.statuses:
             well = volume.statuses[key].exit == 0
-            if step not in volume.verdicts:
+            if step not in volume.verdicts and (well or container.final):
                 return lambda: volume.verdicts.update({step: attempt if well else None})
             return lambda: self._end(pod, key, volume.statuses[key].exit)
         if key in volume.claims:
-            return lambda: self._write(volume, key, container.program)
-        if step == 0 or volume.verdicts.get(step - 1) is not None:
-            return lambda: self._claim(job_id, volume, key)
-        return (lambda: self._end(pod, key, 0)) if step - 1 in volume.verdicts else None
+            return lambda: self._write(volume, key, container, told)
+        if told is not None or (not container.always and volume.verdicts.get(step - 1, 0) is None):
+            return lambda: self._end(pod, key, 0)
+        open_ = step == 0 or container.always or step - 1 in volume.verdicts
+        return (lambda: self._claim(job_id, volume, key)) if open_ and Mark.HOLD not in volume.marks else None
 
     def _claim(self, job_id: str, volume: _Volume, key: Key) -> None:
         volume.claims[key] = self._now()
         self.runs[(job_id, *key)] += 1
 
-    def _write(self, volume: _Volume, key: Key, program: Program) -> None:
+    def _write(self, volume: _Volume, key: Key, container: _Container, told: str | None) -> None:
         step = key[0]
-        attempt_before = volume.verdicts.get(step - 1)
+        attempt_before = None if container.always else volume.verdicts.get(step - 1)
         given = volume.outputs[step - 1, attempt_before] if attempt_before is not None else b""
-        output, code = program(given)
-        volume.outputs[key] = output
+        output, code = container.program(given)
+        volume.outputs[key] = b"" if container.always else output
         lines = output.count(b"\n") + (not output.endswith(b"\n") and output != b"")
         volume.logs[key] = Block(lines, self._now(), 1, output).dump() if lines else b""
-        volume.statuses[key] = Status(code, code, 0, "", 0, len(given), len(output), volume.claims[key], self._now())
+        times = (volume.claims[key], self._now())
+        sizes = (len(given), len(volume.outputs[key]))
+        volume.statuses[key] = Status(125 if told else code, code, 0, told or "", 0, *sizes, *times, hashlib.sha256(volume.outputs[key]).hexdigest())
 
     def _end(self, pod: _Pod, key: Key, code: int) -> None:
         pod.containers[key] = replace(pod.containers[key], stage=Stage.ENDED, code=code)
@@ -149,13 +161,14 @@ class FakeBackend:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._images: dict[tuple[str, int], Image | Fault] = {}
+        self._images: dict[tuple[str, Key], Image | Fault] = {}
         self._woken: asyncio.Queue[str | None] = asyncio.Queue()
 
-    async def start(self, instance: str) -> None:
+    async def start(self, instance: str, operator: str) -> str:  # noqa: ARG002 (nothing is made ahead)
         self._answering()
         self._instance = instance
         self._world.woken.append(self._woken)
+        return self._world.name
 
     async def stop(self) -> None:
         if self._woken in self._world.woken:
@@ -171,9 +184,9 @@ class FakeBackend:
             return Pod()
         if pod.sandbox is None:
             return Pod(Shape.SHUT, {key: Box(container.stage, container.code) for key, container in pod.containers.items()})
-        keys = {*pod.containers, *pod.volume.claims}
-        images = {step: image for (job_id, step), image in self._images.items() if job_id == job.id}
-        return Pod(Shape.OPEN, {key: _box(pod, key) for key in keys}, images)
+        keys = {*pod.containers, *pod.volume.claims, *pod.volume.statuses}
+        images = {key: image for (job_id, key), image in self._images.items() if job_id == job.id}
+        return Pod(Shape.OPEN, {key: _box(pod, key) for key in keys}, images, frozenset(pod.volume.marks))
 
     async def open(self, job: Job) -> str:
         self._answering()
@@ -182,25 +195,49 @@ class FakeBackend:
             pod.sandbox = self._world.new_sandbox()
         return job.id
 
+    async def pin(self, spec: JobSpec) -> tuple[str, ...]:
+        self._answering()
+        faults = [FieldError(f"steps[{i}].source", "there is no such program") for i, step in enumerate(spec.steps) if step.source not in self._world.programs]
+        if faults:
+            raise Invalid(faults)
+        return tuple(step.source for step in spec.steps)
+
     async def pull(self, job: Job, step: int, early: bool) -> None:
         self._answering()
-        source = job.spec.steps[step].source
+        source = job.image(step)
         absent = Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: there is no such program", early)
-        self._images[job.id, step] = Image.READY if source in self._world.programs else absent
+        self._images[job.id, (step, job.steps[step].attempt)] = Image.READY if source in self._world.programs else absent
 
-    async def launch(self, job: Job, step: int) -> None:
+    async def launch(self, job: Job, step: int, given: Launching) -> None:
         pod, key = self._pod(job), (step, job.steps[step].attempt)
         if pod.sandbox is None:
             raise Unavailable("fake: the sandbox is gone")
-        made = pod.containers.get(key) or _Container(Stage.MADE, pod.sandbox, self._world.programs[job.spec.steps[step].source])
+        program = self._world.programs[job.image(step)]
+        made = pod.containers.get(key) or _Container(Stage.MADE, pod.sandbox, program, job.spec.steps[step].always, given.retries == 0)
         pod.containers[key] = replace(made, stage=Stage.RUNNING) if made.stage is Stage.MADE else made
         self._world.notice(job.id)
 
-    async def remove(self, job: Job, step: int) -> None:
-        self._pod(job).containers.pop((step, job.steps[step].attempt), None)
+    async def remove(self, job: Job, key: Key) -> None:
+        self._pod(job).containers.pop(key, None)
 
-    async def drop(self, job: Job, step: int) -> None:
-        self._pod(job).volume.outputs.pop((step, job.steps[step].attempt), None)
+    async def drop(self, job: Job, key: Key) -> None:
+        self._pod(job).volume.outputs.pop(key, None)
+
+    async def mark(self, job: Job, mark: Mark, text: str) -> None:
+        self._pod(job).volume.marks.setdefault(mark, text)
+        self._world.notice(job.id)
+
+    async def unmark(self, job: Job, mark: Mark) -> None:
+        self._pod(job).volume.marks.pop(mark, None)
+        self._world.notice(job.id)
+
+    async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
+        volume, state = self._pod(job).volume, job.steps[step]
+        volume.outputs[step, state.attempt] = b"".join([block async for block in output])
+        sizes, times = (state.bytes_in or 0, state.bytes_out or 0), (state.started_at or 0, state.finished_at or 0)
+        volume.statuses[step, state.attempt] = Status(0, 0, 0, "", 0, *sizes, *times, state.sha256)
+        volume.verdicts.setdefault(step, state.attempt)
+        self._world.notice(job.id)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         pod = self._world.pods.get(job.id)
@@ -221,10 +258,16 @@ class FakeBackend:
         self._world.pods.pop(job.id, None)
         self._images = {key: image for key, image in self._images.items() if key[0] != job.id}
 
-    async def sweep(self, active: Collection[str]) -> None:
+    async def leave(self, job_id: str) -> None:
+        self._images = {key: image for key, image in self._images.items() if key[0] != job_id}
+
+    async def sweep(self, claims: Callable[[], Awaitable[Claims]]) -> None:
         self._answering()
-        for job_id in [job_id for job_id, pod in self._world.pods.items() if pod.instance == self._instance and job_id not in active]:
-            del self._world.pods[job_id]
+        found = [job_id for job_id, pod in self._world.pods.items() if pod.instance == self._instance]
+        claimed = (await claims()).jobs
+        for job_id in found:
+            if job_id not in claimed:
+                del self._world.pods[job_id]
 
     async def wakes(self) -> AsyncIterator[str | None]:
         while True:

@@ -1,0 +1,96 @@
+"""What is kept of the steps' outputs: the last one always, the others up to DRAY_KEEP_OUTPUTS, so that a rerun or another
+operator can go on in the middle. Small ones lie in Redis, larger ones in the output store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+from dray.backends import Backend
+from dray.errors import NotFound
+from dray.outputs import Outputs
+from dray.pod import Key
+from dray.record import Job, Phase, StepState
+from dray.settings import Settings
+from dray.store import SMALL_OUTPUT, Store
+
+
+class Truncated(Exception):
+    """An output is not what the runner said it was."""
+
+
+class Keeper:
+    """Of one job; remembers what it has kept, and keeping again is the same."""
+
+    def __init__(self, store: Store, backend: Backend, outputs: Outputs, settings: Settings) -> None:
+        self._store, self._backend, self._outputs, self._most = store, backend, outputs, settings.keep_outputs
+        self._kept: set[Key] = set()
+
+    async def keep_last(self, job: Job) -> int:
+        """The job's output; its size. Raises Truncated or FileNotFoundError where it is not as it was when its step ended."""
+        step = job.spec.pipe - 1
+        if (step, job.steps[step].attempt) not in self._kept:
+            await self._keep(job, step)
+        return job.steps[step].bytes_out or 0
+
+    async def keep(self, job: Job, key: Key) -> None:
+        """The output of an attempt that ended well and that another step reads, unless it is too large or already spoiled."""
+        step, attempt = key
+        state = job.steps[step]
+        wanted = step < job.spec.pipe and state.phase is Phase.COMPLETE and state.attempt == attempt and (state.bytes_out or 0) <= self._most
+        if job.told.doomed or not wanted or self._most == 0 or key in self._kept:
+            return
+        try:
+            await self._keep(job, step)
+        except (Truncated, FileNotFoundError):
+            return
+
+    async def keep_all(self, job: Job) -> None:
+        for step in range(job.spec.pipe - 1):
+            await self.keep(job, (step, job.steps[step].attempt))
+
+    async def find(self, job: Job, step: int) -> AsyncIterator[bytes] | None:
+        """A kept output, block by block; None where it is not kept."""
+        state = job.steps[step]
+        if (state.bytes_out or 0) <= SMALL_OUTPUT:
+            output = await self._store.small_output(job.id, step)
+            return None if output is None else _exactly(_one(output), state)
+        blocks = self._outputs.read(job.id, step)
+        try:
+            first = await anext(blocks, b"")
+        except NotFound:
+            return None
+        return _exactly(_joined(first, blocks), state)
+
+    async def _keep(self, job: Job, step: int) -> None:
+        state = job.steps[step]
+        blocks = _exactly(self._backend.read_output(job, step), state)
+        if (state.bytes_out or 0) <= SMALL_OUTPUT:
+            await self._store.keep_output(job, step, b"".join([block async for block in blocks]))
+        else:
+            await self._outputs.put(job.id, step, blocks)
+        self._kept.add((step, state.attempt))
+
+
+async def _exactly(blocks: AsyncIterator[bytes], state: StepState) -> AsyncIterator[bytes]:
+    """The blocks; raises Truncated unless they end after as many bytes, with the same hash, as the runner noted."""
+    left, hashed = state.bytes_out or 0, hashlib.sha256()
+    async for block in blocks:
+        left -= len(block)
+        if left < 0:
+            break
+        hashed.update(block)
+        yield block
+    if left or (state.sha256 and hashed.hexdigest() != state.sha256):
+        raise Truncated
+
+
+async def _one(block: bytes) -> AsyncIterator[bytes]:
+    yield block
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in rest:
+        yield block
