@@ -7,6 +7,7 @@ operator's backend in a lab.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
@@ -68,6 +69,8 @@ class FakeLab:
 
 
 class DockerLab:
+    """Here a source of no known name is a shell script."""
+
     def __init__(self, engine: Any, image: Images, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine, self.image, self.monkeypatch = engine, image, monkeypatch
         self.settings = Settings(disk_floor=0, sandboxes=0)
@@ -79,7 +82,7 @@ class DockerLab:
         if name == "absent":
             return "127.0.0.1:1/no/such/image"
         commands = {"hello": "echo hello", "double": "cat > /tmp/x; cat /tmp/x /tmp/x", "fails": "exit 3", "sleeps": "sleep 600"}
-        return self.image.shell(commands[name])
+        return self.image.shell(commands.get(name, name))
 
     async def tick(self, _: Job) -> None:
         await asyncio.sleep(0.02)
@@ -167,6 +170,12 @@ def claims(*jobs: Job, operators: Collection[str] = ()) -> Callable[[], Awaitabl
 async def blocks(*content: bytes) -> AsyncIterator[bytes]:
     for block in content:
         yield block
+
+
+def half_done(job: Job, given: bytes) -> Job:
+    """The job, whose first step gave that in its third attempt, elsewhere."""
+    state = replace(job.steps[0], phase=Phase.COMPLETE, attempt=3, exit_code=0, bytes_in=0, bytes_out=len(given), started_at=5, finished_at=7)
+    return job.with_step(0, replace(state, sha256=hashlib.sha256(given).hexdigest()))
 
 
 def ended(*steps: int) -> Callable[[Pod], bool]:

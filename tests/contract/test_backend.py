@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 from collections.abc import Awaitable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from backend_kit import WITHIN, Bench, DockerLab, FakeLab, Lab, blocks, claimed, claims, ended, on_a_loop, output
+from backend_kit import WITHIN, Bench, DockerLab, FakeLab, Lab, blocks, claimed, claims, ended, half_done, on_a_loop, output
 
 from dray.backends import Launching
 from dray.errors import Invalid, Unavailable
 from dray.log import Cursor, Tail, lines
 from dray.pod import Fault, Mark, Pod, Shape, Stage, Status
 from dray.reason import Reason
-from dray.record import Job, Phase
+from dray.record import Job
 
 
 @pytest.fixture(params=["fake", "docker"])
@@ -255,24 +254,18 @@ async def test_what_is_stopped_before_it_began_never_begins(lab: Lab) -> None:
 async def test_a_seeded_output_is_the_next_steps_input(lab: Lab, size: int) -> None:
     given = (b"0123456789abcde\n" * (size // 16 + 1))[:size]
     async with Bench(lab) as bench:
-        job = _half_done(await bench.opened("hello", "double"), given)
+        job = half_done(await bench.opened("hello", "double"), given)
         await bench.backend.look(job)
         for _ in range(2):
             await bench.backend.seed(job, 0, blocks(given[:100], given[100:]))
         await bench.launch(job, 1)
         pod = await bench.until(job, ended(1))
         seeded = pod.boxes[0, 3]
-        assert (seeded.stage, seeded.claimed_at, seeded.status) == (Stage.ABSENT, None, job_status(job))
+        assert (seeded.stage, seeded.claimed_at, seeded.status) == (Stage.ABSENT, None, _status_of(job))
         assert await output(bench.backend, job, 1) == given * 2
 
 
-def _half_done(job: Job, given: bytes) -> Job:
-    """The job, whose first step gave that in its third attempt, elsewhere."""
-    state = replace(job.steps[0], phase=Phase.COMPLETE, attempt=3, exit_code=0, bytes_in=0, bytes_out=len(given), started_at=5, finished_at=7)
-    return job.with_step(0, replace(state, sha256=hashlib.sha256(given).hexdigest()))
-
-
-def job_status(job: Job) -> Status:
+def _status_of(job: Job) -> Status:
     state = job.steps[0]
     assert state.bytes_out is not None
     return Status(0, 0, 0, "", 0, 0, state.bytes_out, 5, 7, state.sha256)
