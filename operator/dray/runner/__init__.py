@@ -20,6 +20,7 @@ SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
 MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
+MAX_WRITE = 2**16  # bytes the agent takes at a time
 
 
 def binary() -> bytes:
@@ -42,6 +43,14 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
 
 def output_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.out"
+
+
+def status_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.status"
+
+
+def verdict_file(step: int) -> str:
+    return f"{step}.verdict"
 
 
 def log_file(step: int, attempt: int) -> str:
