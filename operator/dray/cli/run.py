@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from dray.backends.docker import DockerBackend
 from dray.embedded import RedisServer
 from dray.errors import BadSetting
+from dray.identity import operator_name
 from dray.loop import Loop
 from dray.outputs import Outputs
 from dray.settings import Settings
@@ -45,7 +46,9 @@ async def _serve(settings: Settings) -> None:
                 await store.ping()
                 await backend.ping()
 
-            await _until_told(partial(_listen, create_app(complete, store, outputs, ready), listener), Loop(complete, store, backend, outputs).run)
+            with operator_name(complete.data_dir) as name:
+                loop = Loop(name, complete, store, backend, outputs)
+                await _until_told(partial(_listen, create_app(complete, store, outputs, ready), listener), loop.run)
 
 
 async def _api(settings: Settings) -> None:
@@ -57,7 +60,8 @@ async def _api(settings: Settings) -> None:
 
 async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
-        await _until_told(Loop(settings, store, DockerBackend(settings), Outputs(settings.outputs_url)).run)
+        with operator_name(settings.data_dir) as name:
+            await _until_told(Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url)).run)
 
 
 # --- parts
