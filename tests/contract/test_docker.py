@@ -298,10 +298,9 @@ async def test_a_sandbox_made_ahead_that_died_is_replaced(lab: DockerLab) -> Non
     async with Bench(lab) as bench:
         (dead,) = await _ahead(lab, bench, 1)
         lab.engine.containers.get(f"{dead}-sandbox").kill()
-        async with asyncio.timeout(WITHIN):
-            while _is_there(lab, dead):
-                await asyncio.sleep(0.05)
-        (replaced,) = await _ahead(lab, bench, 1)
+        while [dead] == (now := await _ahead(lab, bench, 1)):
+            pass
+        (replaced,) = now
         job = await bench.launched("hello")
         await bench.until(job, ended(0))
         assert job.pod == replaced != dead
