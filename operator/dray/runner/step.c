@@ -2,8 +2,8 @@
  * One attempt of a step: wait at the gate, claim, run the command, say how it ended. docs/protocol.md has each file's form.
  *
  * The order is what makes it safe: nothing is executed before the claim stands, the status stands only when output and
- * log are on the disk, and the verdict, which opens the next gate, comes after the status. Whoever dies between any two
- * of these leaves a state that can be told from the others.
+ * log are written, and the verdict, which opens the next gate, comes after the status. Whoever dies between any two of
+ * these leaves a state that can be told from the others. Only the claim is synced: docs/decisions/0007 says why.
  */
 #include "runner.h"
 
@@ -184,9 +184,7 @@ static void complete(struct step *step) {
         step_fault(step, log_finish(&step->log));
     if (!step->error && step->code == 0 && *step->options->output == '/')
         step_fault(step, out_copy(&step->out, step->options->output));
-    if (step->out.fd >= 0 && close(step->out.fd) < 0)
-        step_fault(step, BAD_WRITE);
-    if (step->log.fd >= 0 && (fdatasync(step->log.fd) < 0 || close(step->log.fd) < 0))
+    if ((step->out.fd >= 0 && close(step->out.fd) < 0) || (step->log.fd >= 0 && close(step->log.fd) < 0))
         step_fault(step, BAD_WRITE);
 }
 
@@ -208,7 +206,7 @@ static int say_status(struct step *step, struct note *note) {
         (unsigned long long)step->out.size, (unsigned long long)step->log.size, (unsigned long long)step->log.lines,
         (unsigned long long)step->log.left_lines, (unsigned long long)step->log.left_bytes, (unsigned long long)step->started,
         (unsigned long long)step->finished, sha256, boot);
-    if (size >= NOTE_ROOM || note_write(note, text, (size_t)size, true) < 0)
+    if (size >= NOTE_ROOM || note_write(note, text, (size_t)size, false) < 0)
         return -1;
     return note_publish(note, file(step, "status").text, true);
 }
