@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dray import runner
@@ -33,6 +35,8 @@ from dray.tasks import end
 log = logging.getLogger(__name__)
 _DOUBT_EVERY = 10.0  # seconds
 _REMOVALS = 4  # at once, so that no box that is to be started waits for many
+_REMEMBERED = 100
+_SOON = 2.0  # seconds
 _EVENTS = ["die", "oom", "destroy"]
 
 
@@ -44,6 +48,7 @@ class DockerBackend:
         self._engine = Engine()
         self._images = Images(self._engine)
         self._views: dict[str, View] = {}
+        self._closed: deque[str] = deque(maxlen=_REMEMBERED)  # pods that are surely gone
         self._woken: asyncio.Queue[str | None] = asyncio.Queue()
         self._removing = asyncio.Semaphore(_REMOVALS)
         self._background: set[asyncio.Task[None]] = set()
@@ -75,7 +80,7 @@ class DockerBackend:
     # --- looking
 
     async def look(self, job: Job) -> Pod:
-        view = self._view(job)
+        view = None if job.pod in self._closed else self._view(job)
         if view is None:
             return Pod()
         view.reap()
@@ -94,7 +99,7 @@ class DockerBackend:
         return Pod(Shape.ABSENT, pod.boxes)
 
     def _view(self, job: Job) -> View | None:
-        """None: nothing was made for the job that counts. What the record names goes over what was opened here but not recorded."""
+        """None: nothing counts that was made for the job. What the record names goes over what was opened here but not recorded."""
         view = self._views.get(job.id)
         if job.pod is not None and (view is None or view.pod != job.pod):
             if view is not None:
@@ -126,10 +131,12 @@ class DockerBackend:
             return warm.pod
         if view is None:
             view = self._views[job.id] = View(names.pod(job.id), {})
-        self._pool.busy()
         await view.hang_up()
+        if view.pod in self._closed:
+            self._closed.remove(view.pod)
         try:
-            sandbox, network = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
+            with self._pool.held():
+                sandbox, network = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
         except BaseException:
             view.stale()
             raise
@@ -162,10 +169,13 @@ class DockerBackend:
     async def launch(self, job: Job, step: int, given: Launching) -> None:
         """Begun here; it goes on in the background, so that the next step's box can be made beside it. `look` tells how it went."""
         view, key = self._opened(job), (step, job.steps[step].attempt)
-        self._pool.busy()
         if key not in view.launching:
-            view.launching[key] = self._spawn(self._boxes.launch(view, job, key, given))
+            view.launching[key] = self._spawn(self._launch(view, job, key, given))
             view.launching[key].add_done_callback(lambda _: self._wake(job.id))
+
+    async def _launch(self, view: View, job: Job, key: Key, given: Launching) -> None:
+        with self._pool.held():
+            await self._boxes.launch(view, job, key, given)
 
     async def remove(self, job: Job, key: Key) -> None:
         view = self._opened(job)
@@ -177,12 +187,18 @@ class DockerBackend:
         assert view.containers is not None  # just listed
         if box.stage is Stage.ENDED and view.traces.get(key, runner.Traces()).claimed_at is not None:
             del view.containers[key]  # its name is never needed again, so nobody waits for it to go
-            view.going[box.id] = self._spawn(self._remove(box.id))
+            view.going[box.id] = self._spawn(self._remove_soon(view, box.id))
             return
         try:
             await self._engine.remove(box.id)
         finally:
             view.stale()
+
+    async def _remove_soon(self, view: View, container: str) -> None:
+        """Not at once: the engine has the next steps to start."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(view.closing.wait(), _SOON)
+        await self._remove(container)
 
     async def _remove(self, container: str) -> None:
         async with self._removing:
@@ -221,6 +237,7 @@ class DockerBackend:
         view = self._view(job)
         if view is None:
             return
+        view.closing.set()
         await asyncio.gather(*view.launching.values(), *view.going.values(), return_exceptions=True)
         await view.hang_up()
         try:
@@ -230,6 +247,7 @@ class DockerBackend:
             view.stale()  # one that is not known may be using the volume
             raise
         self._views.pop(job.id, None)
+        self._closed.append(view.pod)
 
     async def leave(self, job_id: str) -> None:
         view = self._views.pop(job_id, None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dray.backends.docker import names
@@ -40,6 +41,7 @@ class Pool:
         self._made: set[str] = set()  # pods made or being made here and not given away
         self._due = asyncio.Event()
         self._due.set()
+        self._begun = 0  # things that are being begun for jobs
         self._quiet_at = 0.0
 
     @property
@@ -48,16 +50,25 @@ class Pool:
 
     def take(self) -> Warm | None:
         """One that runs; it is the caller's now."""
-        self.busy()
         warm = next((warm for warm in self._ready if warm.agent.alive), None)
         if warm is not None:
             self._ready.remove(warm)
             self._made.discard(warm.pod)
+            self._wait()
             self._due.set()
         return warm
 
-    def busy(self) -> None:
-        """Something is being begun for a job: make none now."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Something is being begun for a job: none is made meanwhile."""
+        self._begun += 1
+        try:
+            yield
+        finally:
+            self._begun -= 1
+            self._wait()
+
+    def _wait(self) -> None:
         self._quiet_at = asyncio.get_running_loop().time() + _QUIET
 
     async def run(self) -> None:
@@ -84,7 +95,7 @@ class Pool:
             self._ready.remove(warm)
         loop = asyncio.get_running_loop()
         while len(self._ready) < self._size:
-            left = self._quiet_at - loop.time()
+            left = _QUIET if self._begun else self._quiet_at - loop.time()
             if left > 0:
                 await asyncio.sleep(left)
             else:

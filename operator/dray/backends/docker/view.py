@@ -41,7 +41,7 @@ class View:
 
     `died`, `oomed`: what events said of containers, by id: one may come before the call that made the container is
     answered, and a list that is asked for just after it may still show the container running (Docker 20.10).
-    `launching`, `going`: tasks in which boxes are made and started, and containers removed, by id.
+    `launching`, `going`: tasks in which boxes are made and started, and containers removed, by id: soon, or when the pod is `closing`.
     """
 
     pod: str
@@ -54,6 +54,7 @@ class View:
     traces: dict[Key, runner.Traces] = field(default_factory=dict)
     launching: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
     going: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: Counter[Key] = field(default_factory=Counter)  # how often a start was refused
     images: dict[Key, Found | Fault | None] = field(default_factory=dict)  # None: being pulled
 
