@@ -11,6 +11,7 @@ from typing import Any
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.utils import parse_repository_tag
 
+from dray import metrics
 from dray.backends.docker.engine import Engine, status_of
 from dray.errors import Unavailable
 from dray.spec import Step
@@ -84,6 +85,7 @@ class Images:
             pause *= 2
         return None
 
+    @metrics.a_pull()
     def _pull_once(self, source: str) -> None:
         """Runs in a thread. Logins are read anew from config.json each time, so that a `docker login` counts at once."""
         repository, tag = parse_repository_tag(source)
