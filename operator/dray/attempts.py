@@ -28,14 +28,18 @@ class Attempt:
 
 
 def ended(job: Job) -> Iterator[Attempt]:
-    """Step by step, each step's in order. One that went away with its engine before it was seen to begin is none."""
+    """Step by step, each step's in order; not those that a rerun has from the job before it, nor one that went away with its engine unseen to begin."""
     for step, state in enumerate(job.steps):
         for past in state.past:
-            if past.started_at is not None or past.reason is not Reason.LOST:
+            if _own(job, past.finished_at) and (past.started_at is not None or past.reason is not Reason.LOST):
                 yield Attempt(step, past.attempt, Phase.ERROR, past.reason, past.exit_code, past.started_at, past.finished_at)
-        if state.phase in FINAL and state.finished_at is not None:
+        if state.phase in FINAL and state.finished_at is not None and _own(job, state.finished_at):
             times = (state.started_at, state.finished_at)
             yield Attempt(step, state.attempt, state.phase, _reason(job, step), state.exit_code, *times, state.bytes_in, state.bytes_out)
+
+
+def _own(job: Job, finished_at: int) -> bool:
+    return job.origin is None or finished_at >= job.created_at
 
 
 def _reason(job: Job, step: int) -> Reason | None:

@@ -50,12 +50,22 @@ LEASE_RENEWALS = Counter("dray_lease_renewals_total", "Times this operator's lea
 LEASE_LOSSES = Counter("dray_lease_losses_total", "Times this operator's lease had run out before it was renewed")
 TAKEN_OVER = Counter("dray_jobs_taken_over_total", "Jobs taken over from an operator that is gone, or from this one before it was started again")
 
-for _counter, _reasons in ((JOBS, list(Reason)), (ATTEMPTS, [*Reason, _OTHER])):  # all there from the start, so that a first failure is a change
-    _counter.labels(Phase.COMPLETE, "")
-    for _reason in _reasons:
-        _counter.labels(Phase.ERROR, _reason)
-for _kind in ("stale", "unavailable", "bug"):
-    PASS_ERRORS.labels(_kind)
+
+
+def _start() -> None:
+    """Have every series there from the start: the first failure must be seen as a change."""
+    for counter, reasons in ((JOBS, [*Reason]), (ATTEMPTS, [*Reason, _OTHER])):
+        counter.labels(Phase.COMPLETE, "")
+        for reason in reasons:
+            counter.labels(Phase.ERROR, reason)
+    for histogram in (JOB_TIME, ATTEMPT_TIME, PULLS):
+        for phase in FINAL:
+            histogram.labels(phase)
+    for kind in ("stale", "unavailable", "bug"):
+        PASS_ERRORS.labels(kind)
+
+
+_start()
 
 
 def observe(before: Job | None, after: Job) -> None:

@@ -101,7 +101,7 @@ def _of_attempt(job: Job, attempt: Attempt) -> Attributes:
 
 
 def _known(attributes: dict[str, str | int | None]) -> Attributes:
-    return {name: value for name, value in attributes.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None and value != ""}
 
 
 def _end(span: Span, phase: Phase, reason: str | None, finished_at: int) -> None:
