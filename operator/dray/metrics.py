@@ -9,10 +9,10 @@ what the records say is exact at any time in the API.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
@@ -94,7 +94,7 @@ def _observe_attempts(before: Job, after: Job) -> None:
             PIPED.inc(attempt.bytes_out or 0)
 
 
-def a_pass(step: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def a_pass(step: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Counts the calls, each a pass over a job, and what they meet."""
 
     @wraps(step)
