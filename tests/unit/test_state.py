@@ -600,11 +600,11 @@ def programs() -> dict[str, Program]:
 QUIET = [""] * 7
 DEATHS = ["kill box", "remove box", "kill sandbox", "restart", "remove volume"]
 PAUSES = st.lists(st.sampled_from([*QUIET, *DEATHS]), max_size=40)
-EVERYTHING = st.lists(st.sampled_from([*QUIET, *QUIET, *DEATHS, *_TOLD, "move"]), max_size=60)
+EVERYTHING = st.lists(st.sampled_from([*QUIET * 4, *DEATHS, *_TOLD, "move", "move"]), min_size=20, max_size=60)
 CALLS = st.lists(st.sampled_from(["", "", "", "", "before", "after"]), max_size=120)
 SOURCES = st.lists(st.sampled_from(["hello", "double", "double", "fails", "absent"]), min_size=1, max_size=5)
-SOURCE = st.sampled_from(["hello", "double", "flaky", "flaky", "fails", "absent"])
-STEPS = st.lists(st.fixed_dictionaries({"source": SOURCE, "retries": st.integers(0, 3)}), min_size=1, max_size=4)
+SOURCE = st.sampled_from(["hello", "double", "double", "flaky", "flaky", "fails"])
+STEPS = st.lists(st.fixed_dictionaries({"source": SOURCE, "retries": st.integers(0, 3)}), min_size=2, max_size=5)
 ALWAYS = st.lists(st.fixed_dictionaries({"source": st.sampled_from(["hello", "fails", "absent"]), "always": st.just(True)}), max_size=2)
 
 
