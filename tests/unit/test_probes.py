@@ -49,9 +49,11 @@ class Operator:
         return {name: float(value) for name, value in re.findall(r"^(dray_\S+) (\S+)$", text, re.MULTILINE)}
 
     async def until(self, path: str, status: int) -> httpx.Response:
-        while (answer := await self.http.get(path)).status_code != status:
+        while True:
+            answer = await self.http.get(path)
+            if answer.status_code == status:
+                return answer
             await asyncio.sleep(0.02)
-        return answer
 
 
 @asynccontextmanager
@@ -59,7 +61,7 @@ async def operating(redis: RedisServer, root: Path, **settings: Any) -> AsyncIte
     given = Settings(redis_url=redis.url, data_dir=root, **settings)
     store, world = Store(redis.url), World(PROGRAMS)
     loop = Loop("me", given, store, FakeBackend(world), Outputs(given.outputs_url))
-    transport = httpx.ASGITransport(probes.create_app(given, loop))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(probes.create_app(given, loop))
     running = asyncio.create_task(loop.run(asyncio.Event()))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         try:
@@ -117,7 +119,7 @@ def test_before_its_lease_it_is_alive_but_not_ready(redis_server: RedisServer, t
         store = Store(redis_server.url)
         loop = Loop("me", Settings(), store, FakeBackend(World(PROGRAMS)), Outputs(tmp_path.as_uri()))
         app = probes.create_app(Settings(), loop)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             assert (await http.get("/healthz")).status_code == 200
             refused = await http.get("/readyz")
             assert (refused.status_code, refused.json()["detail"]) == (503, "the operator's lease does not hold")
