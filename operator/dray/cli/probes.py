@@ -17,6 +17,7 @@ from dray.loop import Loop
 from dray.settings import Settings
 from dray_api import problems
 from dray_api.guard import Guard
+from dray_api.layers import Watch
 
 _READY_WITHIN = 5.0  # seconds
 
@@ -42,6 +43,6 @@ def create_app(settings: Settings, loop: Loop) -> Starlette:
 
     return Starlette(
         routes=[Route(f"/{endpoint.__name__}", endpoint) for endpoint in (metrics, healthz, readyz)],
-        middleware=[Middleware(Guard, settings=settings)],
+        middleware=[Middleware(Watch), Middleware(Guard, settings=settings)],
         exception_handlers={DrayError: problems.of_dray, HTTPException: problems.of_framework},
     )
