@@ -40,7 +40,7 @@ ATTEMPT_TIME = Histogram("dray_step_duration_seconds", "How long the command of 
 PIPED = Counter("dray_piped_bytes_total", "Output of complete steps")
 PULLS = Histogram("dray_image_pull_duration_seconds", "Pulls of images; each try of one that is tried again", ["status"], buckets=_LONG)
 LOG_LINES = Counter("dray_log_lines_total", "Lines of jobs' logs that were kept")
-LOG_BYTES = Counter("dray_log_bytes_total", "Bytes of jobs' logs that were kept")
+LOG_BYTES = Counter("dray_log_bytes_total", "Bytes of jobs' logs that were kept, as stored")
 PASSES = Histogram("dray_reconcile_duration_seconds", "Passes over a job", buckets=_SHORT)
 PASS_ERRORS = Counter(
     "dray_reconcile_errors_total", "Passes that will be made again: the record had changed, Redis or the engine did not answer, or a bug", ["kind"]
