@@ -1,9 +1,9 @@
 """What this process counts for Prometheus, in the client library's default registry. docs/operations.md prints the list.
 
-What is counted of jobs and steps follows from changes of their records, at the one place where the operator saves them
-(`observe`), so nothing is counted twice. A counter begins at 0 with its process, as Prometheus expects. A change whose
-saving was not seen to succeed, because the process ended or Redis's answer was lost just then, is counted by nobody;
-what the records say is exact at any time in the API.
+What is counted of jobs and steps follows from changes of their records (`observe`), at the one place where the operator
+saves them and the one where a client's cancel ends a job that has not begun: so nothing is counted twice. A counter
+begins at 0 with its process, as Prometheus expects. A change whose saving was not seen to succeed, because the process
+ended or Redis's answer was lost just then, is counted by nobody; what the API says of the records is exact at any time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ LEASE = Gauge("dray_lease_held", "1 while this operator's lease holds, else 0")
 LEASE_RENEWALS = Counter("dray_lease_renewals_total", "Times this operator's lease was taken or renewed")
 LEASE_LOSSES = Counter("dray_lease_losses_total", "Times this operator's lease had run out before it was renewed")
 TAKEN_OVER = Counter("dray_jobs_taken_over_total", "Jobs taken over from an operator that is gone, or from this one before it was started again")
-
 
 
 def _start() -> None:

@@ -20,6 +20,8 @@ from dray.reason import Reason
 from dray.record import Job, Past, Phase, StepState, new_job
 from dray.spec import parse
 from dray.state import moved, restarted
+from dray.store import Store
+from kit.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
 S = 10**6
@@ -134,6 +136,18 @@ def test_clocks_that_differ_make_no_negative_time(counted: Counted) -> None:
     waits = replace(job_of(StepState()), phase=Phase.WAITING, started_at=None)
     metrics.observe(waits, replace(waits, phase=Phase.RUNNING, started_at=1))
     assert counted() == {"dray_job_wait_seconds_count": 1}
+
+
+def test_a_job_cancelled_before_it_began_is_counted_by_whoever_ended_it(counted: Counted, redis_server: RedisServer) -> None:
+    async def cancel() -> None:
+        store = Store(redis_server.url)
+        redis_server.flush()
+        await store.create(new_job("J", parse({"steps": [{"source": "a"}]}), 1))
+        await store.cancel("J")
+        await store.close()
+
+    asyncio.run(cancel())
+    assert counted() == {"dray_jobs_finished_total{reason=cancelled,status=error}": 1}
 
 
 # --- the operator's own doing
