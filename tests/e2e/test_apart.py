@@ -41,7 +41,7 @@ def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) 
     """The environment that joins the two: a Redis in Docker's link form, and a folder for outputs. Nothing of a job may be left in the end."""
     port = free_port()
     server = make_redis("--port", str(port))
-    yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
+    yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_DATA_DIR": str(tmp_path / "data"), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
     with server.client() as client:
         instance = client.get("dray:instance")
     if isinstance(instance, bytes):

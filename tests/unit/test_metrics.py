@@ -21,6 +21,7 @@ from dray.record import Job, Past, Phase, StepState, new_job
 from dray.spec import parse
 from dray.state import moved, restarted
 from dray.store import Store
+from dray_api import metrics as api_metrics
 from kit.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -213,12 +214,28 @@ def _labels(family: Any) -> str:
     return ", ".join(f"`{label}`" for label in family.samples[0].labels if label != "le")
 
 
-OF_THE_API = {"dray_jobs_stored", "dray_jobs_waiting", "dray_oldest_waiting_seconds"}
-
-
-def test_the_dashboard_names_only_metrics_that_there_are() -> None:
+def test_the_dashboard_names_only_metrics_that_there_are(redis_server: RedisServer) -> None:
     dashboard = json.loads((ROOT / "examples" / "grafana" / "dray.json").read_text())
     expressions = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ()))
-    known = {_name(family) for family in _families()}
+    known = {_name(family) for family in _families()} | _of_the_api(redis_server)
     known |= {f"{family.name}_{part}" for family in _families() if family.type == "histogram" for part in ("bucket", "count", "sum")}
-    assert set(re.findall(r"\bdray_\w+", expressions)) - known == OF_THE_API
+    assert set(re.findall(r"\bdray_\w+", expressions)) - known == set()
+
+
+def test_what_the_api_adds_is_named_too(redis_server: RedisServer) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    assert {name for name in _of_the_api(redis_server) if f"`{name}`" not in text} == set()
+
+
+def _of_the_api(redis_server: RedisServer) -> set[str]:
+    """All that its page shows and is not the operator's."""
+
+    async def page() -> bytes:
+        store = Store(redis_server.url)
+        try:
+            return await api_metrics.page(store)
+        finally:
+            await store.close()
+
+    named = re.findall(r"^# TYPE (dray_\w+)", asyncio.run(page()).decode(), re.MULTILINE)
+    return set(named) - {_name(family) for family in _families()}

@@ -87,7 +87,7 @@ def test_what_it_does_is_counted(redis_server: RedisServer, tmp_path: Path) -> N
             await operator.run("A", "hello", "double")
             await operator.run("B", "hello", "fails")
             after = await operator.metrics()
-        grown = {name: after[name] - before[name] for name in after}
+        grown = {name: after[name] - before.get(name, 0) for name in after}
         assert grown['dray_jobs_finished_total{reason="",status="complete"}'] == 1
         assert grown['dray_jobs_finished_total{reason="exit_code",status="error"}'] == 1
         assert grown['dray_step_attempts_total{reason="",status="complete"}'] == 3

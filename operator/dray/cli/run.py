@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from dray import traces
@@ -52,19 +53,19 @@ async def _serve(settings: Settings) -> None:
 
             with operator_name(complete.data_dir) as name:
                 loop = Loop(name, complete, store, backend, outputs)
-                await _until_told(partial(_listen, create_app(complete, store, outputs, ready), listener), loop.run)
+                await _until_told(partial(_answer, create_app(complete, store, outputs, ready), listener), loop.run)
 
 
 async def _api(settings: Settings) -> None:
     with _listener(settings, settings.port, "--port") as listener:
         async with _store(_with_redis_url(settings)) as store:
             app = create_app(settings, store, Outputs(settings.outputs_url), store.ping)
-            await _until_told(partial(_listen, app, listener))
+            await _until_told(partial(_answer, app, listener))
 
 
 async def _operator(settings: Settings) -> None:
-    with operator_name(settings.data_dir) as name, _probes_listener(settings) as listener:
-        async with _store(_with_redis_url(settings)) as store:
+    async with _store(_with_redis_url(settings)) as store:
+        with _probes_listener(settings) as listener, operator_name(settings.data_dir) as name:
             loop = Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url))
             await _until_told(partial(_operate, loop, settings, listener))
 
@@ -94,6 +95,16 @@ class _Server(uvicorn.Server):
         yield
 
 
+async def _answer(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> None:
+    """The API: who follows a log is let go first."""
+    over = asyncio.Event()
+    listening = asyncio.create_task(_listen(app, listener, over))
+    await told.wait()
+    await app.state.followers.close()
+    over.set()
+    await listening
+
+
 async def _listen(app: ASGIApp, listener: socket.socket, told: asyncio.Event) -> None:
     config = uvicorn.Config(
         app, http=Protocol, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN
@@ -103,7 +114,6 @@ async def _listen(app: ASGIApp, listener: socket.socket, told: asyncio.Event) ->
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await told.wait()
-    await app.state.followers.close()
     server.should_exit = True
     await serving
 
