@@ -15,7 +15,6 @@ from statistics import median
 from benchmarks.bench import Bench, Found, settled, turns
 from benchmarks.rows import DRAY
 from benchmarks.server import Server
-from kit.serving import Served
 
 LINES, QUICK_LINES = 20, 5
 PAUSE = 100_000  # microseconds between two lines
@@ -28,16 +27,16 @@ def measure(bench: Bench) -> Found:
     image = bench.image.shell(STEP.format(lines=lines, pause=PAUSE))
     with bench.served() as served, closing(Server(served.url)) as server:
 
-        def latency(follow: Callable[[Served, str], Generator[str]]) -> float:
+        def latency(follow: Callable[[int, str], Generator[str]]) -> float:
             """Milliseconds, the median of a job's lines."""
-            with closing(follow(served, server.post([image]))) as seen:
+            with closing(follow(served.port, server.post([image]))) as seen:
                 late = [time.time() - _written(line) for line in islice(seen, lines)]
             assert len(late) == lines, f"{len(late)} lines of {lines}"
             settled(served)
             return median(late) * 1000
 
-        measures = {"follow-poll": _polled, "follow-events": _events}
-        if not _has_events(served, server.run([image])):
+        measures = {"follow-poll": polled, "follow-events": events}
+        if not has_events(served.port, server.run([image])):
             found.skipped["follow-events"] = "the log is answered as JSON where events are asked for"
             del measures["follow-events"]
         for row, series in turns(bench.rounds, {row: partial(latency, follow) for row, follow in measures.items()}).items():
@@ -51,9 +50,10 @@ def _written(line: str) -> float:
     return datetime.fromisoformat(f"{day}T{clock[:15]}{zone}").timestamp()
 
 
-def _polled(served: Served, job_id: str) -> Generator[str]:
+def polled(port: int, job_id: str) -> Generator[str]:
+    """Lines of a log as a client sees them that looks again and again."""
     seen, deadline = 0, time.monotonic() + WITHIN
-    with closing(Server(served.url)) as server:
+    with closing(Server(f"http://127.0.0.1:{port}")) as server:
         while time.monotonic() < deadline:
             for line in server.get(f"/jobs/{job_id}/log?index={seen}")["lines"]:
                 yield line
@@ -61,15 +61,16 @@ def _polled(served: Served, job_id: str) -> Generator[str]:
             time.sleep(LOOK)
 
 
-def _events(served: Served, job_id: str) -> Generator[str]:
-    with closing(HTTPConnection("127.0.0.1", served.port, timeout=WITHIN)) as connection:
+def events(port: int, job_id: str) -> Generator[str]:
+    """Lines of a log as they come to a client that follows its events."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=WITHIN)) as connection:
         for field in _asked(connection, job_id):
             if field.startswith(b"data:") and "line" in (event := json.loads(field[5:])):
                 yield event["line"]
 
 
-def _has_events(served: Served, job_id: str) -> bool:
-    with closing(HTTPConnection("127.0.0.1", served.port, timeout=WITHIN)) as connection:
+def has_events(port: int, job_id: str) -> bool:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=WITHIN)) as connection:
         return _asked(connection, job_id).headers.get_content_type() == "text/event-stream"
 
 
