@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import platform
+import signal
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no row or group is named {error}; there are {', '.join(GROUPS)}, and {', '.join(row.name for row in ROWS)}")
     if given.quick:
         print("--quick: sizes are small, so figures and verdicts mean nothing")
+    for number in (signal.SIGINT, signal.SIGTERM):  # what was started is ended either way
+        signal.signal(number, signal.default_int_handler)
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     engine = docker.from_env(timeout=600)
     try:
