@@ -49,7 +49,7 @@ def measure(bench: Bench) -> Found:
     return found
 
 
-def template(bench: Bench) -> Mapping[str, bytes]:
+def template(bench: Bench) -> stored.Template:
     """A job of three steps with ten lines of log, that did run."""
     images = [bench.image("seq", str(LOG_LINES)), bench.image("true"), bench.image("true")]
     with bench.served() as served, closing(Server(served.url)) as server:
@@ -59,7 +59,7 @@ def template(bench: Bench) -> Mapping[str, bytes]:
 
 
 @contextmanager
-def _alone(kept: Mapping[str, bytes], count: int) -> Iterator[Alone]:
+def _alone(kept: stored.Template, count: int) -> Iterator[Alone]:
     with ExitStack() as running:
         redis = RedisServer(*LIKE_EMBEDDED)
         running.callback(redis.remove)

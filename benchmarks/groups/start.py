@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from redis import Redis
@@ -36,7 +35,7 @@ def measure(bench: Bench) -> Found:
     return found
 
 
-def _fill(served: Served, kept: Mapping[str, bytes], count: int) -> None:
+def _fill(served: Served, kept: stored.Template, count: int) -> None:
     """Stored as Redis keeps what has been there for a while: it rewrites its file by itself whenever that has doubled."""
     with Redis.from_url(f"unix://{served.data_dir}/redis/redis.sock") as client:
         stored.copies(client, kept, count)

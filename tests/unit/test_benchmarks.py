@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from benchmarks import processes, report
+from benchmarks import processes, report, stored
 from benchmarks.bench import turns
 from benchmarks.counting import EngineCalls, RedisTrips, kind
 from benchmarks.groups import MEASURES, follow
@@ -231,6 +231,30 @@ def test_what_a_script_calls_inside_redis_is_no_trip(redis_server: RedisServer) 
         client.set("key", 1)
         client.eval("redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[1])", 1, "key")
     assert {name: trips.counted[name] for name in ("SET", "EVAL", "INCR")} == {"SET": 1, "EVAL": 1, "INCR": 0}
+
+
+def test_copies_of_a_job_are_jobs_in_all_its_lists(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    with redis_server.client() as client:
+        client.mset({"dray:sequence": 1, "dray:job:A:log": "lines"})
+        client.hset("dray:job:A", mapping={"spec": "{}", "sequence": 1})
+        client.zadd("dray:jobs", {"A": 1})
+        client.zadd("dray:finished", {"A": 99.5})
+        last = stored.copies(client, stored.template(client, "A"), 3)
+        assert client.zrange("dray:jobs", 0, -1, withscores=True)[-1] == (last.encode(), 4.0)
+        assert [score for _, score in client.zrange("dray:finished", 0, -1, withscores=True)] == [99.5] * 4
+        assert client.hgetall(f"dray:job:{last}") == {b"spec": b"{}", b"sequence": b"4"}
+        assert client.get(f"dray:job:{last}:log") == b"lines"
+
+
+def test_of_many_jobs_those_that_wait_can_be_taken_away(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    with redis_server.client() as client:
+        client.mset({"dray:job:A": 1, "dray:job:B": 1})
+        client.zadd("dray:jobs", {"A": 1, "B": 2})
+        client.zadd("dray:waiting", {"B": 2})
+        stored.drop_waiting(client)
+        assert (client.zrange("dray:jobs", 0, -1), sorted(client.keys("*"))) == ([b"A"], [b"dray:job:A", b"dray:jobs"])
 
 
 def test_a_tree_is_a_process_and_what_it_started() -> None:
