@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         parser_with_api.add_argument("-p", "--port", type=_port, help="port to listen on (3000)")
         parser_with_api.add_argument("--host", help="address to listen on (127.0.0.1)")
         parser_with_api.add_argument("--no-auth", action="store_true", default=None, help="listen beyond this machine without a token")
+    operator.add_argument("--metrics-port", type=_port, help="port for /metrics, /healthz and /readyz (none)")
+    operator.add_argument("--host", help="address that port is opened on (127.0.0.1)")
+    operator.add_argument("--no-auth", action="store_true", default=None, help="open it beyond this machine without a token")
     for any_parser in (serve, api, operator):
         any_parser.add_argument("--data-dir", type=Path, help="where Redis and outputs are kept (./dray-data)")
     return parser

@@ -10,6 +10,7 @@ from typing import Any
 
 from docker.utils import parse_repository_tag
 
+from dray import metrics
 from dray.backends.docker.engine import Engine, Missing, Refused
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.pod import Fault
@@ -116,6 +117,7 @@ class Images:
             pause *= 2
         return None
 
+    @metrics.a_pull()
     def _pull_once(self, source: str) -> None:
         """Runs in a thread. Logins are read anew from config.json each time, so that a `docker login` counts at once."""
         repository, tag = parse_repository_tag(source)
