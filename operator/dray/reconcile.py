@@ -87,6 +87,7 @@ class Reconciler:
         self.done = False  # nothing is left to do, or not for this operator
         self._job: Job | None = None
         self._read: Job | None = None  # as the pass under way found it
+        self._decided_at = 0
         self._barred: dict[int, Fault] | None = None  # steps that this operator will not run; None: not looked at yet
         self._store, self._backend, self._outputs, self._settings = tools.store, tools.backend, tools.outputs, tools.settings
         self._operator, self._holds, self._clock, self._rules = tools.operator, tools.holds, tools.clock, tools.rules
@@ -102,9 +103,8 @@ class Reconciler:
         """Seconds until a pass is due for no other reason than the time."""
         if self._job is None:
             return None
-        now = self._clock()
-        time = due(self._job, now, self._rules)
-        return None if time is None else max(time - now, 0) / SECOND
+        time = due(self._job, self._decided_at, self._rules)
+        return None if time is None else max(time - self._clock(), 0) / SECOND
 
     def forget(self) -> None:
         """Read the record anew at the next pass."""
@@ -122,7 +122,8 @@ class Reconciler:
             return False
         pod = self._with_barred(job, await self._backend.look(job))
         self.shipper.seen(job)
-        action = decide(job, pod, self._clock(), self._rules)
+        self._decided_at = self._clock()
+        action = decide(job, pod, self._decided_at, self._rules)
         if action is None:
             return False
         log.debug("%s", action.__class__.__name__.lower(), extra={"job": job.id})
