@@ -122,10 +122,10 @@ class Routes:
 
     # --- the server itself
 
-    async def healthz(self) -> Response:
+    async def healthz(self, _: Request) -> Response:
         return answers.json({"status": "ok"})
 
-    async def readyz(self) -> Response:
+    async def readyz(self, _: Request) -> Response:
         try:
             async with asyncio.timeout(_READY_WITHIN):
                 await self._ready()
@@ -133,7 +133,7 @@ class Routes:
             raise Unavailable(f"Redis or the engine does not answer within {_READY_WITHIN:.0f} seconds") from None
         return answers.json({"status": "ok"})
 
-    async def metrics(self) -> Response:
+    async def metrics(self, _: Request) -> Response:
         return Response(await metrics.page(self._store), media_type=metrics.MEDIA_TYPE)
 
 
