@@ -79,6 +79,27 @@ class NotFinished(DrayError):
     title = "No output"
 
 
+class Finished(DrayError):
+    """The job has ended: there is nothing left to cancel or to hold."""
+
+    status = HTTPStatus.CONFLICT
+    title = "Finished"
+
+
+class NotKept(DrayError):
+    """The output from which a rerun would go on is not kept."""
+
+    status = HTTPStatus.CONFLICT
+    title = "Not kept"
+
+
+class KeyReused(DrayError):
+    """The Idempotency-Key came before, with another request."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "Idempotency-Key used before"
+
+
 class Unavailable(DrayError):
     """Something Dray stands on does not answer, now. Says nothing about any job: back off and ask again."""
 

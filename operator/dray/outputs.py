@@ -1,4 +1,4 @@
-"""The output store: the last output of each job that is too large for Redis, behind a URL that fsspec understands.
+"""The output store: outputs of steps that are kept and too large for Redis, behind a URL that fsspec understands.
 
 A folder, a bucket: operator and API on different hosts need one that both reach. fsspec's calls block, so each runs in a
 thread. An output appears under its name only when all of it is there.
@@ -7,7 +7,10 @@ thread. An output appears under its name only when all of it is there.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
@@ -26,25 +29,42 @@ class Outputs:
         except (ValueError, ImportError) as error:
             raise BadSetting(f"DRAY_OUTPUTS: {error}") from None
 
-    def _path(self, job_id: str) -> str:
+    def _folder(self, job_id: str) -> str:
         return f"{self._root.rstrip('/')}/{job_id}"
 
-    async def put(self, job_id: str, blocks: AsyncIterator[bytes]) -> int:
-        """Keep an output, over an earlier one of the job; its size in bytes."""
-        partial, size = self._path(job_id) + ".partial", 0
-        file = await _call(self._files.open, partial, "wb")
+    def _path(self, job_id: str, step: int) -> str:
+        return f"{self._folder(job_id)}/{step}"
+
+    async def put(self, job_id: str, step: int, blocks: AsyncIterator[bytes]) -> int:
+        """Keep an output, over an earlier one of the step; its size in bytes.
+
+        Halves that a crash left are removed. Each has a name of its own, since an operator that was paused may still write.
+        """
+        path, size = self._path(job_id, step), 0
+        for left in await _call(self._files.glob, f"{path}.*.partial"):
+            await self._remove(left)
+        half = f"{path}.{secrets.token_hex(6)}.partial"
         try:
-            async for block in blocks:
-                await _call(file.write, block)
-                size += len(block)
-        finally:
-            await _call(file.close)
-        await _call(self._files.mv, partial, self._path(job_id))
+            file = await _call(self._files.open, half, "wb")
+            try:
+                async for block in blocks:
+                    await _call(file.write, block)
+                    size += len(block)
+            finally:
+                await _call(file.close)
+            await _call(self._files.mv, half, path)
+        except BaseException:
+            await self._remove(half)
+            raise
         return size
 
-    async def read(self, job_id: str) -> AsyncIterator[bytes]:
+    async def copy(self, from_id: str, to_id: str, step: int) -> int:
+        """Keep a job's output as one of another's. Raises NotFound."""
+        return await self.put(to_id, step, self.read(from_id, step))
+
+    async def read(self, job_id: str, step: int) -> AsyncIterator[bytes]:
         """The output, block by block. Raises NotFound, at the first block."""
-        file = await _call(self._files.open, self._path(job_id), "rb")
+        file = await _call(self._files.open, self._path(job_id, step), "rb")
         try:
             while block := await _call(file.read, _BLOCK):
                 yield block
@@ -52,12 +72,12 @@ class Outputs:
             await _call(file.close)
 
     async def remove(self, job_id: str) -> None:
-        """Gone already is fine."""
-        for path in (self._path(job_id), self._path(job_id) + ".partial"):
-            try:
-                await _call(self._files.rm_file, path)
-            except NotFound:
-                continue
+        """All of a job's; gone already is fine."""
+        await self._remove(self._folder(job_id), recursive=True)
+
+    async def _remove(self, path: str, recursive: bool = False) -> None:
+        with suppress(NotFound):
+            await _call(partial(self._files.rm, path, recursive=recursive))
 
 
 async def _call(function: Any, *args: Any) -> Any:

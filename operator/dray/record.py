@@ -52,7 +52,7 @@ class StepState:
     past: tuple[Past, ...] = ()
 
     def dump(self) -> list[Any]:
-        return [getattr(self, name) for name in _STEP_FIELDS]
+        return [getattr(self, name) for name in _STEP_FIELDS[:-1]] + [[list(past) for past in self.past]]
 
     @classmethod
     def load(cls, fields: list[Any]) -> StepState:
@@ -62,7 +62,7 @@ class StepState:
         return cls(**{**found, "phase": Phase(found["phase"]), "past": past})
 
 
-_STEP_FIELDS = tuple(StepState.__dataclass_fields__)
+_STEP_FIELDS = tuple(StepState.__dataclass_fields__)  # `past` is the last
 
 
 class Told(NamedTuple):

@@ -197,6 +197,8 @@ def _times(job: Job, rules: Rules) -> Iterator[int]:
 def fold(job: Job, pod: Pod, now: int) -> Job:
     """The record, brought up to what an open pod shows, or to there being no pod any more."""
     while (step := job.current) < len(job.steps):
+        if pod.shape is Shape.ABSENT and job.piped_over:
+            return job  # what is marked always runs in a new pod
         seen = _fold_step(job, step, pod, now)
         if seen.current == step and seen.steps[step].phase not in FINAL:
             return seen

@@ -1,93 +1,22 @@
-"""The Backend contract (`dray.backends`), held against every backend: the real Docker engine, and the fake.
-
-A `Lab` is a backend with its engine: it knows sources that do known things, and how to let time pass.
-"""
+"""The Backend contract (`dray.backends`), held against every backend: the real Docker engine, and the fake."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import secrets
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator
 from dataclasses import replace
-from functools import wraps
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+from backend_kit import WITHIN, Bench, DockerLab, FakeLab, Lab, blocks, claimed, claims, ended, half_done, on_a_loop, output
 
-from dray.backends import Backend
-from dray.backends.docker import DockerBackend
-from dray.backends.fake import FakeBackend, World
-from dray.errors import Unavailable
+from dray.backends import Launching
+from dray.errors import Invalid, Unavailable
 from dray.log import Cursor, Tail, lines
-from dray.settings import Settings
-from dray.spec import parse
-from dray.state import Box, Fault, Image, Job, Phase, Pod, Reason, Shape, Stage, new_job
-from kit.images import Images
-
-WITHIN = 20  # seconds for anything to happen
-
-
-class Lab(Protocol):
-    """One engine. Each `backend()` is another operator's."""
-
-    def backend(self) -> Backend: ...
-    def source(self, name: str) -> str:
-        """Of a step: `hello` prints a line, `double` its input twice, `fails` exits 3, `sleeps` does so for long, `absent` is no image."""
-
-    async def tick(self, job: Job) -> None:
-        """Let a moment pass."""
-
-    def kill_sandbox(self, job: Job) -> None: ...
-    def break_down(self) -> None:
-        """From now on the engine does not answer."""
-
-
-class FakeLab:
-    def __init__(self) -> None:
-        programs = {"hello": lambda _: (b"hello\n", 0), "double": lambda given: (given * 2, 0), "fails": lambda _: (b"", 3), "sleeps": lambda _: (b"", 0)}
-        self.world = World(programs)
-
-    def backend(self) -> Backend:
-        return FakeBackend(self.world)
-
-    def source(self, name: str) -> str:
-        return name
-
-    async def tick(self, job: Job) -> None:
-        if not any(step.source == "sleeps" for step in job.spec.steps) or not self.world.runs:
-            self.world.advance(job.id)
-
-    def kill_sandbox(self, job: Job) -> None:
-        self.world.kill(job.id, None)
-
-    def break_down(self) -> None:
-        self.world.down = True
-
-
-class DockerLab:
-    def __init__(self, engine: Any, image: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.engine, self.image, self.monkeypatch = engine, image, monkeypatch
-
-    def backend(self) -> Backend:
-        return DockerBackend(Settings(disk_floor=0))
-
-    def source(self, name: str) -> str:
-        if name == "absent":
-            return "127.0.0.1:1/no/such/image"
-        commands = {"hello": "echo hello", "double": "cat > /tmp/x; cat /tmp/x /tmp/x", "fails": "exit 3", "sleeps": "sleep 600"}
-        return self.image.shell(commands[name])
-
-    async def tick(self, _: Job) -> None:
-        await asyncio.sleep(0.02)
-
-    def kill_sandbox(self, job: Job) -> None:
-        self.engine.containers.get(f"dray-{job.id.lower()}-sandbox").kill()
-
-    def break_down(self) -> None:
-        self.monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/engine.sock")
+from dray.pod import Fault, Mark, Pod, Shape, Stage, Status
+from dray.reason import Reason
+from dray.record import Job
 
 
 @pytest.fixture(params=["fake", "docker"])
@@ -97,72 +26,6 @@ def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         return
     engine = request.getfixturevalue("engine")
     yield DockerLab(engine, request.getfixturevalue("image"), monkeypatch)
-
-
-def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
-
-
-class Bench:
-    """One backend, started under an instance of its own, and closed with all its jobs at the end."""
-
-    def __init__(self, lab: Lab, instance: str | None = None) -> None:
-        self.lab, self.instance, self.jobs = lab, instance or f"test-{secrets.token_hex(4)}", list[Job]()
-
-    async def __aenter__(self) -> Bench:
-        self.backend = self.lab.backend()
-        await self.backend.start(self.instance)
-        return self
-
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            for job in self.jobs:
-                await self.backend.close(job)
-        await self.backend.stop()
-
-    async def opened(self, *sources: str) -> Job:
-        """A job whose pod is open."""
-        spec = parse({"steps": [{"source": self.lab.source(source)} for source in sources]})
-        job = replace(new_job(secrets.token_hex(16).upper(), spec, 1), phase=Phase.RUNNING)
-        self.jobs.append(job)
-        assert await self.backend.look(job) == Pod()
-        return replace(job, pod=await self.backend.open(job))
-
-    async def launched(self, *sources: str) -> Job:
-        """A job with every step's box started."""
-        job = await self.opened(*sources)
-        for step in range(len(sources)):
-            await self.backend.look(job)
-            await self.backend.pull(job, step, False)
-            await self.until(job, lambda pod, step=step: pod.images.get(step) is Image.READY)  # type: ignore[misc]
-            await self.backend.launch(job, step)
-        return job
-
-    async def until(self, job: Job, holds: Callable[[Pod], object]) -> Pod:
-        """The first look of which it holds; one that meets Unavailable is made again, as the contract says."""
-        deadline, pod = time.monotonic() + WITHIN, Pod()
-        while True:
-            with suppress(Unavailable):
-                if holds(pod := await self.backend.look(job)):
-                    return pod
-            assert time.monotonic() < deadline, pod
-            await self.lab.tick(job)
-
-
-def ended(*steps: int) -> Callable[[Pod], bool]:
-    return lambda pod: all(pod.boxes.get((step, 1), Box(Stage.MADE)).stage is Stage.ENDED for step in steps)
-
-
-def claimed(step: int) -> Callable[[Pod], bool]:
-    return lambda pod: pod.boxes.get((step, 1), Box(Stage.MADE)).claimed_at is not None
-
-
-async def output(backend: Backend, job: Job, step: int) -> bytes:
-    return b"".join([block async for block in backend.read_output(job, step)])
 
 
 @on_a_loop
@@ -183,12 +46,12 @@ async def test_a_box_waits_behind_its_gate(lab: Lab) -> None:
         job = await bench.opened("hello", "double")
         for step in (1, 0):
             await bench.backend.pull(job, step, True)
-        await bench.backend.launch(job, 1)
+        await bench.backend.launch(job, 1, Launching({}))
         for _ in range(10):
             await lab.tick(job)
         pod = await bench.backend.look(job)
         assert (pod.boxes[1, 1].stage, pod.boxes[1, 1].claimed_at) == (Stage.RUNNING, None)
-        await bench.backend.launch(job, 0)
+        await bench.backend.launch(job, 0, Launching({}))
         await bench.until(job, ended(0, 1))
         assert await output(bench.backend, job, 1) == b"hello\nhello\n"
 
@@ -206,7 +69,7 @@ async def test_open_and_launch_again_change_nothing(lab: Lab) -> None:
     async with Bench(lab) as bench:
         job = await bench.launched("sleeps")
         before = await bench.until(job, claimed(0))
-        await bench.backend.launch(job, 0)
+        await bench.backend.launch(job, 0, Launching({}))
         after = await bench.backend.look(job)
         assert after.boxes == before.boxes
 
@@ -242,8 +105,8 @@ async def test_a_box_removed_while_it_runs_leaves_its_traces(lab: Lab) -> None:
     async with Bench(lab) as bench:
         job = await bench.launched("sleeps")
         await bench.until(job, claimed(0))
-        await bench.backend.remove(job, 0)
-        await bench.backend.remove(job, 0)
+        await bench.backend.remove(job, (0, 1))
+        await bench.backend.remove(job, (0, 1))
         box = (await bench.backend.look(job)).boxes[0, 1]
         assert (box.stage, box.status) == (Stage.ABSENT, None)
         assert box.claimed_at is not None
@@ -267,8 +130,8 @@ async def test_an_output_dropped_is_gone_and_a_second_time_fine(lab: Lab) -> Non
     async with Bench(lab) as bench:
         job = await bench.launched("hello")
         await bench.until(job, ended(0))
-        await bench.backend.drop(job, 0)
-        await bench.backend.drop(job, 0)
+        await bench.backend.drop(job, (0, 1))
+        await bench.backend.drop(job, (0, 1))
         assert not (await bench.backend.look(job)).boxes[0, 1].holds_output
         with pytest.raises(FileNotFoundError):
             await output(bench.backend, job, 0)
@@ -287,7 +150,7 @@ async def test_a_closed_pod_is_wholly_gone_and_a_second_time_fine(lab: Lab) -> N
 async def test_a_sweep_takes_what_is_this_instances_and_no_active_jobs(lab: Lab) -> None:
     async with Bench(lab) as mine, Bench(lab) as other:
         active, orphan, foreign = await mine.launched("sleeps"), await mine.launched("sleeps"), await other.launched("sleeps")
-        await mine.backend.sweep([active.id])
+        await mine.backend.sweep(claims(active, operators=[mine.operator]))
         async with Bench(lab, mine.instance) as fresh:
             assert (await fresh.backend.look(orphan)).shape is Shape.ABSENT
             assert (await fresh.backend.look(active)).shape is Shape.OPEN
@@ -299,8 +162,8 @@ async def test_an_image_that_cannot_be_had_is_a_fault_told_by_look(lab: Lab) -> 
     async with Bench(lab) as bench:
         job = await bench.opened("absent")
         await bench.backend.pull(job, 0, True)
-        pod = await bench.until(job, lambda pod: isinstance(pod.images.get(0), Fault))
-        fault = pod.images[0]
+        pod = await bench.until(job, lambda pod: isinstance(pod.images.get((0, 1)), Fault))
+        fault = pod.images[0, 1]
         assert isinstance(fault, Fault)
         assert fault.early
         assert fault.reason in (Reason.IMAGE_NOT_FOUND, Reason.IMAGE_PULL_FAILED)
@@ -335,6 +198,111 @@ async def test_an_engine_that_does_not_answer_is_unavailable_not_empty(lab: Lab)
         else:
             await backend.stop()
     gc.collect()
+
+
+@on_a_loop
+async def test_the_engine_has_one_name_for_all(lab: Lab) -> None:
+    async with Bench(lab) as first, Bench(lab) as second:
+        assert first.engine == second.engine != ""
+
+
+@on_a_loop
+async def test_marks_are_there_until_they_are_taken_away_and_a_second_time_is_fine(lab: Lab) -> None:
+    async with Bench(lab) as bench:
+        job = await bench.opened("hello")
+        await bench.backend.look(job)
+        for mark in (Mark.HOLD, Mark.STOP, Mark.HOLD):
+            await bench.backend.mark(job, mark, "cancelled")
+        assert (await bench.backend.look(job)).marks == {Mark.HOLD, Mark.STOP}
+        for _ in range(2):
+            await bench.backend.unmark(job, Mark.HOLD)
+        assert (await bench.backend.look(job)).marks == {Mark.STOP}
+
+
+@on_a_loop
+async def test_what_is_held_begins_only_once_it_is_released(lab: Lab) -> None:
+    async with Bench(lab) as bench:
+        job = await bench.opened("hello")
+        await bench.backend.look(job)
+        await bench.backend.mark(job, Mark.HOLD, "")
+        await bench.launch(job, 0)
+        for _ in range(10):
+            await lab.tick(job)
+        assert (await bench.backend.look(job)).boxes[0, 1].claimed_at is None
+        await bench.backend.unmark(job, Mark.HOLD)
+        await bench.until(job, ended(0))
+        assert await output(bench.backend, job, 0) == b"hello\n"
+
+
+@on_a_loop
+async def test_what_is_stopped_before_it_began_never_begins(lab: Lab) -> None:
+    async with Bench(lab) as bench:
+        job = await bench.opened("hello", {"source": "hello", "always": True})
+        await bench.backend.look(job)
+        await bench.backend.mark(job, Mark.STOP, "cancelled")
+        for step in (0, 1):
+            await bench.launch(job, step)
+        pod = await bench.until(job, ended(0, 1))
+        assert (pod.boxes[0, 1].claimed_at, pod.boxes[0, 1].status) == (None, None)
+        always = pod.boxes[1, 1].status
+        assert always is not None
+        assert (always.exit, always.bytes_in, always.bytes_out) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("size", [0, 70_000, 3_000_000])
+@on_a_loop
+async def test_a_seeded_output_is_the_next_steps_input(lab: Lab, size: int) -> None:
+    given = (b"0123456789abcde\n" * (size // 16 + 1))[:size]
+    async with Bench(lab) as bench:
+        job = half_done(await bench.opened("hello", "double"), given)
+        await bench.backend.look(job)
+        for _ in range(2):
+            await bench.backend.seed(job, 0, blocks(given[:100], given[100:]))
+        await bench.launch(job, 1)
+        pod = await bench.until(job, ended(1))
+        seeded = pod.boxes[0, 3]
+        assert (seeded.stage, seeded.claimed_at, seeded.status) == (Stage.ABSENT, None, _status_of(job))
+        assert await output(bench.backend, job, 1) == given * 2
+
+
+def _status_of(job: Job) -> Status:
+    state = job.steps[0]
+    assert state.bytes_out is not None
+    return Status(0, 0, 0, "", 0, 0, state.bytes_out, 5, 7, state.sha256)
+
+
+@on_a_loop
+async def test_an_image_is_pinned_to_what_it_is_now_and_one_that_is_not_there_named(lab: Lab) -> None:
+    async with Bench(lab) as bench:
+        job = bench.job("hello", "double")
+        pins = await bench.backend.pin(job.spec)
+        assert len(set(pins)) == 2
+        assert await bench.backend.pin(replace(job, pins=pins).spec) == pins
+        with pytest.raises(Invalid) as caught:
+            await bench.backend.pin(bench.job("hello", "absent", "absent").spec)
+        assert [error.field for error in caught.value.errors] == ["steps[1].source", "steps[2].source"]
+
+
+@on_a_loop
+async def test_a_pinned_step_runs_the_pinned_image(lab: Lab) -> None:
+    async with Bench(lab) as bench:
+        job = await bench.opened("absent")
+        job = replace(job, pins=await bench.backend.pin(bench.job("hello").spec))
+        await bench.launch(job, 0)
+        await bench.until(job, ended(0))
+        assert await output(bench.backend, job, 0) == b"hello\n"
+
+
+@on_a_loop
+async def test_a_job_left_to_another_operator_runs_on(lab: Lab) -> None:
+    async with Bench(lab) as first:
+        job = await first.launched("sleeps")
+        await first.until(job, claimed(0))
+        for _ in range(2):
+            await first.backend.leave(job.id)
+        async with Bench(lab, first.instance) as second:
+            pod = await second.backend.look(job)
+            assert (pod.shape, pod.boxes[0, 1].stage) == (Shape.OPEN, Stage.RUNNING)
 
 
 async def _first(woken: Any, job_id: str) -> str:

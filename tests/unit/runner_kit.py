@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,15 +111,20 @@ class Attempt:
     def wait(self, within: float = 60) -> int:
         return self.process.wait(within)
 
-    def ended(self, within: float = 60) -> Attempt:
-        """Waits for the end, and holds what is true of every attempt that came to it."""
+    def ended(self, within: float = 60, *, judged: bool = True) -> Attempt:
+        """Waits for the end, and holds what is true of every attempt that came to it; and of one that was judged."""
         code = self.wait(within)
         status = self.status
         sizes = {"out": self.path("out").stat().st_size, "log": self.path("log").stat().st_size}
         assert status | sizes | {"exit": code} == status
         assert status["lines"] == sum(block.lines for block in self.log)
         assert int(self.path("claim").read_text()) == status["started"] <= status["finished"]
-        assert self.verdict == (f"ok {self.number}\n" if code == 0 else "failed\n")
+        with self.path("out").open("rb") as out:
+            assert status["sha256"] == hashlib.file_digest(out, "sha256").hexdigest()
+        if judged:
+            assert self.verdict == (f"ok {self.number}\n" if code == 0 else "failed\n")
+        else:
+            assert not (self.dir / f"{self.step}.verdict").exists()
         assert [name for name in os.listdir(self.dir) if name.startswith(".")] == []  # noqa: PTH208
         return self
 
@@ -144,9 +150,9 @@ class Runner:
     def start(
         self, *command: str, step: int = 0, attempt: int = 1, through: Sequence[str] = (), popen: Mapping[str, Any] | None = None, **options: Any
     ) -> Attempt:
-        """Options are the command line's, `log_cap=1` for `--log-cap 1`. `through`: a command to run the runner by."""
+        """Options are the command line's, `log_cap=1` for `--log-cap 1`, a list for one again and again. `through`: a command to run the runner by."""
         given: dict[str, object] = {"output": "stdout", "log_cap": 16 * MIB, "data_cap": 0, "floor": 0} | options
-        words = [f"--{name.replace('_', '-')}={value}".split("=", 1) for name, value in given.items()]
+        words = [(f"--{name.replace('_', '-')}", str(value)) for name, values in given.items() for value in (values if isinstance(values, list) else [values])]
         place = ["step", "--dir", str(self.dir), "--step", str(step), "--attempt", str(attempt)]
         argv = [*through, str(self.binary), *place, *itertools.chain.from_iterable(words), "--", *command]
         self._started.append(subprocess.Popen(argv, **dict(popen or {})))
@@ -166,7 +172,7 @@ class Runner:
         """What step 0 leaves for step 1: its output, the status that tells its size, and the verdict when that has fallen."""
         (self.dir / "0.1.out").write_bytes(output)
         size = len(output) if promised is None else promised
-        (self.dir / "0.1.status").write_text(json.dumps({"exit": 0, "in": 0, "out": size, "log": 0}, separators=(",", ":")) + "\n")
+        (self.dir / "0.1.status").write_text(said_of(output, size=size))
         if verdict is not None:
             self.judge(verdict)
 
@@ -179,6 +185,21 @@ class Runner:
     @property
     def files(self) -> set[str]:
         return {path.name for path in self.dir.iterdir()}
+
+
+@pytest.fixture(params=BINARIES)
+def each_build(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
+    """The runner, plain and sanitized, in an empty directory. A test file names it: `runner = each_build`."""
+    directory = tmp_path / "volume"
+    directory.mkdir()
+    with closing(Runner(build(request.param), directory)) as made:
+        yield made
+
+
+def said_of(output: bytes, *, size: int | None = None, boot: str = "") -> str:
+    """A status as far as the next gate reads it."""
+    said = {"exit": 0, "in": 0, "out": len(output) if size is None else size, "log": 0, "sha256": hashlib.sha256(output).hexdigest(), "boot": boot}
+    return json.dumps(said, separators=(",", ":")) + "\n"
 
 
 def wait_for_out(attempt: Attempt, wanted: Callable[[bytes], bool]) -> None:

@@ -12,18 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runner_kit import BINARIES, KIB, MIB, PYTHON, Runner, build, held_up, processes, text, wait_for_out
+from runner_kit import KIB, MIB, PYTHON, Runner, each_build, held_up, processes, said_of, text, wait_for_out
 
 from kit.process import until
 
-
-@pytest.fixture(params=BINARIES)
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
-    directory = tmp_path / "volume"
-    directory.mkdir()
-    made = Runner(build(request.param), directory)
-    yield made
-    made.close()
+runner = each_build
 
 
 @pytest.fixture
@@ -52,7 +45,9 @@ def test_the_status_has_exactly_its_keys_and_the_times_of_the_run(runner: Runner
     before = time.time_ns() // 1000
     status = runner.shell("sleep 0.2").status
     after = time.time_ns() // 1000
-    assert list(status) == ["exit", "code", "signal", "error", "errno", "in", "out", "log", "lines", "left_out_lines", "left_out_bytes", "started", "finished"]
+    keys = "exit code signal error errno in out log lines left_out_lines left_out_bytes started finished sha256 boot"
+    assert list(status) == keys.split()
+    assert status["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert before <= status["started"] <= status["finished"] - 200_000 <= after - 200_000
 
 
@@ -359,7 +354,7 @@ def test_a_gate_opens_at_once(runner: Runner) -> None:
         fell = time.time()
         (runner.dir / f".{attempt - 1}").write_text("ok 1\n")
         (runner.dir / f"{attempt - 1}.1.out").write_bytes(b"")
-        (runner.dir / f"{attempt - 1}.1.status").write_text('{"out":0,"log":0}\n')
+        (runner.dir / f"{attempt - 1}.1.status").write_text(said_of(b""))
         (runner.dir / f".{attempt - 1}").rename(runner.dir / f"{attempt - 1}.verdict")
         assert started.wait() == 0
         took.append(int(started.path("claim").read_text()) / 1e6 - fell)

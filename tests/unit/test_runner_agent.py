@@ -9,14 +9,16 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from runner_kit import BINARIES, KIB, MIB, Runner, build, memory_peak, processes
+from runner_kit import KIB, MIB, Runner, each_build, memory_peak, processes
 
 from kit.process import until
+
+runner = each_build
 
 
 class Agent:
@@ -89,15 +91,6 @@ class Agent:
         return True
 
 
-@pytest.fixture(params=BINARIES)
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
-    directory = tmp_path / "volume"
-    directory.mkdir()
-    made = Runner(build(request.param), directory)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def agent(runner: Runner) -> Iterator[Agent]:
     """In the runner's directory; it ends well when its stdin does."""
@@ -118,7 +111,7 @@ def agent(runner: Runner) -> Iterator[Agent]:
 def test_a_look_shows_the_files_of_the_layout(runner: Runner, agent: Agent) -> None:
     assert agent.look() == []
     attempt = runner.shell("echo hello", attempt=12)
-    for other in ("stop", "0.out", "0.1.2.out", "a.1.log", "0.a.log", "0.12.logs", ".0.12.log", "0.12", "12.verdicts", "plan"):
+    for other in ("stops", "0.stop", "0.out", "0.1.2.out", "a.1.log", "0.a.log", "0.12.logs", ".0.12.log", "0.12", "12.verdicts", "plan"):
         (runner.dir / other).write_text("x")
     (runner.dir / "1.1.out").symlink_to("plan")
     (runner.dir / "1.1.log").mkdir()
@@ -132,6 +125,15 @@ def test_a_look_shows_the_files_of_the_layout(runner: Runner, agent: Agent) -> N
             "0.verdict 6 ok 12",
         ]
     )
+
+
+@pytest.mark.parametrize("name", ["stop", "halt", "hold"])
+def test_a_mark_is_written_shown_and_dropped(runner: Runner, agent: Agent, name: str) -> None:
+    assert agent.ask(f"write {name} 10", b"cancelled\n") == b""
+    assert agent.look() == [f"{name} 10 cancelled"]
+    assert agent.ask(f"write {name} 10", b"timed_out\n") == errno.EEXIST
+    assert agent.ask(f"drop {name}") == b""
+    assert agent.look() == []
 
 
 def test_a_look_tells_the_first_line_alone_and_no_more_than_4_kib_of_it(runner: Runner, agent: Agent) -> None:
@@ -311,7 +313,7 @@ def grow(directory: Path) -> None:
         log.write(b"more")
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Path], object]] = {
     "a new output": lambda directory: (directory / "1.1.out").touch(),
     "a new log": lambda directory: (directory / "1.1.log").touch(),
     "a file gone": lambda directory: (directory / "0.1.out").unlink(),
@@ -319,6 +321,9 @@ CHANGES = {
     "a verdict by link": link_in,
     "a file renamed away": lambda directory: (directory / "0.1.out").rename(directory / "kept"),
     "a log grown": grow,
+    "a stop": lambda directory: (directory / "stop").write_text("cancelled\n"),
+    "a halt": lambda directory: (directory / "halt").touch(),
+    "a hold gone": lambda directory: (directory / "hold").unlink(),
 }
 
 
@@ -327,6 +332,7 @@ def begun(runner: Runner) -> Runner:
     """With an attempt's files in the directory."""
     for kind in ("claim", "out", "log"):
         (runner.dir / f"0.1.{kind}").write_text("1\n")
+    (runner.dir / "hold").touch()
     return runner
 
 

@@ -14,22 +14,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runner_kit import BINARIES, KIB, LONG, MIB, PYTHON, Attempt, Block, Runner, build, held_up, memory_peak, text, wait_for_out
+from runner_kit import BINARIES, KIB, LONG, MIB, PYTHON, Attempt, Block, Runner, build, each_build, held_up, memory_peak, text, wait_for_out
 
 from kit.process import until
+
+runner = each_build
 
 HELD = 64 * KIB  # of an unfinished line, before it is logged in pieces
 RESERVE = 64 * KIB  # of the log's cap, for the last lines
 PIECE = 4 * KIB  # lines up to this long are never cut
-
-
-@pytest.fixture(params=BINARIES)
-def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
-    directory = tmp_path / "volume"
-    directory.mkdir()
-    made = Runner(build(request.param), directory)
-    yield made
-    made.close()
 
 
 # --- output

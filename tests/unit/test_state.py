@@ -7,11 +7,14 @@ effect of any one, the operator may be killed; containers, sandbox and engine ma
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,36 +23,36 @@ from dray.backends.fake import FakeBackend, Program, World
 from dray.errors import Stale, Unavailable
 from dray.log import Chunk, Cursor, lines
 from dray.outputs import Outputs
-from dray.reconcile import Reconciler
+from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
+from dray.reason import MEANINGS, Reason
+from dray.reconcile import Reconciler, Tools
+from dray.record import FINAL, Beside, Job, Past, Phase, StepState, Told, new_job
 from dray.settings import Settings
 from dray.spec import JobSpec, parse
 from dray.state import (
-    FINAL,
     MEANING,
-    Box,
+    SECOND,
     Close,
-    Fault,
     Finish,
     Forget,
-    Image,
-    Job,
+    Kill,
     Launch,
     Open,
-    Phase,
-    Pod,
     Pull,
-    Reason,
     Remake,
     Retire,
+    Rules,
     Save,
-    Shape,
-    Stage,
-    Status,
+    Seed,
+    SetMark,
     Tidy,
+    Unmark,
     decide,
+    due,
     fold,
-    new_job,
+    moved,
     remade,
+    restarted,
 )
 
 PROGRAMS: dict[str, Program] = {
@@ -60,72 +63,85 @@ PROGRAMS: dict[str, Program] = {
 WELL = Status(0, 0, 0, "", 0, 1, 2, 10, 20)
 
 
+def ahead(steps: int) -> Rules:
+    return Rules(steps, 10 * SECOND, "fake")
+
+
+def running(given: dict[str, Any], **changes: Any) -> Job:
+    job = replace(new_job("J", parse(given), 1), phase=Phase.RUNNING, pod="pod", engine="fake", started_at=1)
+    return replace(job, **changes)
+
+
 def job_of(*sources: str, **changes: Any) -> Job:
-    job = new_job("J", parse({"steps": [{"source": source} for source in sources]}), 1)
-    return replace(job, phase=Phase.RUNNING, pod="pod", **changes)
+    return running({"steps": [{"source": source} for source in sources]}, **changes)
 
 
-def look(*boxes: Box, images: Mapping[int, Image | Fault] | None = None) -> Pod:
-    return Pod(Shape.OPEN, {(step, 1): box for step, box in enumerate(boxes)}, images or {})
+def look(*boxes: Box, images: Mapping[int, Image | Fault] | None = None, marks: frozenset[Mark] = frozenset()) -> Pod:
+    return Pod(Shape.OPEN, {(step, 1): box for step, box in enumerate(boxes)}, {(step, 1): image for step, image in (images or {}).items()}, marks)
+
+
+def ended(code: int = 0, **status: Any) -> Box:
+    """A box whose command ran and whose runner told of it."""
+    return Box(Stage.ENDED, code, claimed_at=1, status=replace(WELL, exit=code, code=code, **status))
 
 
 # --- one rule each
 
 
 def test_a_waiting_job_begins_then_its_pod_is_opened() -> None:
-    waiting = replace(job_of("a"), phase=Phase.WAITING, pod=None)
-    begun = decide(waiting, Pod(), 7, 2)
+    waiting = replace(job_of("a"), phase=Phase.WAITING, pod=None, engine=None)
+    begun = decide(waiting, Pod(), 7, ahead(2))
     assert isinstance(begun, Save)
     assert (begun.job.phase, begun.job.started_at) == (Phase.RUNNING, 7)
-    assert decide(begun.job, Pod(), 8, 2) == Open()
+    assert decide(begun.job, Pod(), 8, ahead(2)) == Open()
 
 
 def test_a_pod_whose_sandbox_died_is_opened_again() -> None:
-    assert decide(job_of("a"), Pod(Shape.SHUT), 1, 2) == Open()
+    assert decide(job_of("a"), Pod(Shape.SHUT), 1, ahead(2)) == Open()
 
 
 def test_a_volume_that_vanished_loses_the_job() -> None:
-    finish = decide(job_of("a"), Pod(Shape.ABSENT), 1, 2)
+    finish = decide(job_of("a"), Pod(Shape.ABSENT), 1, ahead(2))
     assert isinstance(finish, Finish)
     assert finish.job.reason is Reason.LOST
 
 
 def test_steps_are_launched_ahead_as_far_as_the_window() -> None:
     ready = dict.fromkeys(range(4), Image.READY)
-    job, running = job_of("a", "b", "c", "d"), Box(Stage.RUNNING)
-    assert decide(job, look(images=ready), 1, 2) == Launch(0)
-    assert decide(job, look(running, images=ready), 1, 2) == Launch(1)
-    assert decide(job, look(running, running, images=ready), 1, 2) == Launch(2)
-    assert decide(job, look(running, running, running, images=ready), 1, 2) is None
+    job, box = job_of("a", "b", "c", "d"), Box(Stage.RUNNING)
+    assert decide(job, look(images=ready), 1, ahead(2)) == Launch(0)
+    assert decide(job, look(box, images=ready), 1, ahead(2)) == Launch(1)
+    assert decide(job, look(box, box, images=ready), 1, ahead(2)) == Launch(2)
+    assert decide(job, look(box, box, box, images=ready), 1, ahead(2)) is None
 
 
 def test_an_image_is_pulled_before_its_step_and_refreshed_only_at_its_turn() -> None:
     spec = parse({"steps": [{"source": "a"}, {"source": "b", "refresh": True}]})
-    job = replace(new_job("J", spec, 1), phase=Phase.RUNNING, pod="pod")
-    assert decide(job, look(), 1, 2) == Pull(0, early=False)
-    assert decide(job, look(Box(Stage.RUNNING), images={0: Image.READY}), 1, 2) is None
-    assert decide(job_of("a", "b"), look(Box(Stage.RUNNING), images={0: Image.READY}), 1, 2) == Pull(1, early=True)
+    job = replace(new_job("J", spec, 1), phase=Phase.RUNNING, pod="pod", engine="fake")
+    assert decide(job, look(), 1, ahead(2)) == Pull(0, early=False)
+    assert decide(job, look(Box(Stage.RUNNING), images={0: Image.READY}), 1, ahead(2)) is None
+    assert decide(job_of("a", "b"), look(Box(Stage.RUNNING), images={0: Image.READY}), 1, ahead(2)) == Pull(1, early=True)
 
 
 def test_a_missing_image_counts_only_at_its_turn_and_after_another_look() -> None:
     early = Fault(Reason.IMAGE_NOT_FOUND, "no", early=True)
-    running, ended = Box(Stage.RUNNING, claimed_at=1), Box(Stage.ENDED, 0, claimed_at=1, status=WELL)
-    job = fold(job_of("a", "b"), look(running), 1)
-    assert decide(job, look(running, images={0: Image.READY, 1: early}), 1, 2) is None
-    job = fold(job, look(ended), 1)
-    assert decide(job, look(ended, images={1: early}), 1, 2) == Pull(1, early=False)
-    finish = decide(job, look(ended, images={1: replace(early, early=False)}), 1, 2)
+    runs = Box(Stage.RUNNING, claimed_at=1)
+    job = fold(job_of("a", "b"), look(runs), 1)
+    assert decide(job, look(runs, images={0: Image.READY, 1: early}), 1, ahead(2)) is None
+    job = fold(job, look(ended()), 1)
+    assert decide(job, look(ended(), images={1: early}), 1, ahead(2)) == Pull(1, early=False)
+    finish = decide(job, look(ended(), images={1: replace(early, early=False)}), 1, ahead(2))
     assert isinstance(finish, Finish)
-    assert (finish.job.reason, finish.job.current) == (Reason.IMAGE_NOT_FOUND, 1)
+    assert (finish.job.reason, finish.job.failed) == (Reason.IMAGE_NOT_FOUND, 1)
 
 
 def test_a_box_that_ended_before_it_began_is_made_again_but_not_for_ever() -> None:
     job = job_of("a")
     pod = look(Box(Stage.ENDED, 143), images={0: Image.READY})
     for _ in range(6):
-        assert decide(job, pod, 1, 2) == Remake(0)
+        assert decide(job, pod, 1, ahead(2)) == Remake(0)
         job = remade(job, 0)
-    finish = decide(job, pod, 1, 2)
+    finish = decide(job, pod, 1, ahead(2))
     assert isinstance(finish, Finish)
     assert finish.job.reason is Reason.START_FAILED
 
@@ -133,7 +149,7 @@ def test_a_box_that_ended_before_it_began_is_made_again_but_not_for_ever() -> No
 def test_a_gated_box_of_a_dead_sandbox_is_made_again() -> None:
     pod = look(Box(Stage.RUNNING, claimed_at=1), Box(Stage.RUNNING, cut_off=True), images={0: Image.READY, 1: Image.READY})
     job = fold(job_of("a", "b"), pod, 1)
-    assert decide(job, pod, 1, 2) == Remake(1)
+    assert decide(job, pod, 1, ahead(2)) == Remake(1)
 
 
 CLAIMED = Box(Stage.ENDED, 0, claimed_at=1)
@@ -169,6 +185,7 @@ def test_what_a_box_shows_means_what_the_table_says(meaning: str) -> None:
         (replace(CLAIMED, code=125, status=replace(WELL, exit=125, error="data_limit")), Reason.DATA_LIMIT),
         (replace(CLAIMED, code=125, status=replace(WELL, exit=125, error="disk_floor")), Reason.DISK_FULL),
         (replace(CLAIMED, code=125, status=replace(WELL, exit=125, error="write", errno=28)), Reason.DISK_FULL),
+        (replace(CLAIMED, code=125, status=replace(WELL, exit=125, error="timed_out")), Reason.TIMED_OUT),
         (replace(CLAIMED, code=125, status=replace(WELL, exit=125, error="made up by a step")), Reason.STATUS_MISMATCH),
     ],
 )
@@ -180,7 +197,7 @@ def test_a_step_that_removes_its_claim_does_not_run_again() -> None:
     seen_running = fold(job_of("a"), look(replace(CLAIMED, stage=Stage.RUNNING)), 5)
     assert fold(seen_running, look(Box(Stage.ENDED, 137)), 6).reason is Reason.LOST
     assert fold(seen_running, look(Box(Stage.RUNNING)), 6) == seen_running
-    assert decide(seen_running, look(Box(Stage.RUNNING, cut_off=True), images={0: Image.READY}), 6, 2) is None
+    assert decide(seen_running, look(Box(Stage.RUNNING, cut_off=True), images={0: Image.READY}), 6, ahead(2)) is None
     with_status = fold(job_of("a"), look(Box(Stage.ENDED, 0, status=WELL)), 6)
     assert (with_status.phase, with_status.steps[0].started_at) == (Phase.COMPLETE, WELL.started_at)
 
@@ -190,37 +207,220 @@ def test_a_step_killed_for_memory_that_exits_0_all_the_same_is_complete() -> Non
 
 
 def test_one_look_may_complete_several_steps() -> None:
-    ended = replace(CLAIMED, status=WELL)
-    seen = fold(job_of("a", "b", "c"), look(ended, ended, replace(CLAIMED, stage=Stage.RUNNING)), 5)
+    seen = fold(job_of("a", "b", "c"), look(ended(), ended(), replace(CLAIMED, stage=Stage.RUNNING)), 5)
     assert [state.phase for state in seen.steps] == [Phase.COMPLETE, Phase.COMPLETE, Phase.RUNNING]
 
 
 def test_outputs_go_once_the_step_after_is_complete_too() -> None:
-    ended = replace(CLAIMED, status=WELL, holds_output=True)
-    gone = replace(ended, stage=Stage.ABSENT)
-    running = replace(CLAIMED, stage=Stage.RUNNING)
-    job = fold(job_of("a", "b", "c"), look(ended, ended, running), 5)
-    assert decide(job, look(ended, gone, running), 6, 0) == Tidy(0)
-    assert decide(job, look(replace(gone, holds_output=False), gone, running), 6, 0) is None
+    box = replace(ended(), holds_output=True)
+    gone = replace(box, stage=Stage.ABSENT)
+    runs = replace(CLAIMED, stage=Stage.RUNNING)
+    job = fold(job_of("a", "b", "c"), look(box, box, runs), 5)
+    assert decide(job, look(box, gone, runs), 6, ahead(0)) == Tidy((0, 1), box=True, output=True)
+    assert decide(job, look(replace(gone, holds_output=False), box, runs), 6, ahead(0)) == Tidy((1, 1), box=True, output=False)
+    assert decide(job, look(replace(gone, holds_output=False), gone, runs), 6, ahead(0)) is None
 
 
 def test_an_ended_job_is_closed_then_retired_and_a_deleted_one_forgotten() -> None:
-    ended = replace(job_of("a"), phase=Phase.COMPLETE)
-    assert decide(ended, Pod(Shape.OPEN), 1, 2) == Close()
-    assert decide(ended, Pod(), 1, 2) == Retire()
-    assert decide(replace(ended, doomed=True), Pod(), 1, 2) == Forget()
+    over = replace(job_of("a"), phase=Phase.COMPLETE)
+    assert decide(over, Pod(Shape.OPEN), 1, ahead(2)) == Close()
+    assert decide(over, Pod(), 1, ahead(2)) == Retire()
+    assert decide(replace(over, told=Told(doomed=True)), Pod(), 1, ahead(2)) == Forget()
 
 
 def test_a_deleted_job_that_waits_is_forgotten_and_one_that_runs_goes_on() -> None:
-    waiting = replace(job_of("a"), phase=Phase.WAITING, pod=None, doomed=True)
-    assert decide(waiting, Pod(), 1, 2) == Forget()
-    assert decide(job_of("a", doomed=True), look(images={0: Image.READY}), 1, 2) == Launch(0)
+    deleted = Told(doomed=True)
+    waiting = replace(job_of("a"), phase=Phase.WAITING, pod=None, told=deleted)
+    assert decide(waiting, Pod(), 1, ahead(2)) == Forget()
+    assert decide(job_of("a", told=deleted), look(images={0: Image.READY}), 1, ahead(2)) == Launch(0)
 
 
 def test_a_record_survives_being_written_down() -> None:
     spec = JobSpec.model_validate({"steps": [{"source": "a"}, {"source": "b"}]})
-    job = replace(new_job("J", spec, 5), phase=Phase.ERROR, reason=Reason.LOST, message="m", finished_at=9, version=4, pod="p")
-    assert Job.load("J", spec, job.dump(), 4, doomed=False) == job
+    past = Past(1, Reason.LOST, None, 3, 4)
+    job = replace(new_job("J", spec, 5), phase=Phase.ERROR, reason=Reason.LOST, message="m", finished_at=9, pod="p", pins=("x", "y"), stop=Reason.TIMED_OUT)
+    job = job.with_step(1, StepState(attempt=2, retry_at=8, past=(past,)))
+    beside = Beside(Told(cancelled=1), "me", 3, 4)
+    assert Job.load("J", spec, orjson.loads(orjson.dumps(job.dump())), beside) == replace(job, **beside._asdict())
+
+
+def test_a_record_of_the_first_version_can_be_read() -> None:
+    kept = {"created_at": 5, "phase": "running", "pod": "p", "steps": [["complete", 1, 0, 0, 6, 7, 0, 4], ["running", 1, 0, None, 8, None, None, None]]}
+    kept |= {"started_at": 6, "finished_at": None, "reason": None, "message": "", "output": None}
+    job = Job.load("J", parse({"steps": [{"source": "a"}, {"source": "b"}]}), kept, Beside())
+    assert (job.current, job.steps[0].bytes_out, job.steps[1].started_at, job.engine) == (1, 4, 8, None)
+
+
+# --- retries
+
+
+def retrying(**step: Any) -> Job:
+    return running({"steps": [{"source": "a"}, {"source": "b", "retries": 2, **step}, {"source": "c"}]})
+
+
+def test_a_step_with_retries_left_is_tried_again_after_a_pause_that_doubles() -> None:
+    job = fold(retrying(), look(ended(), ended(3)), 5)
+    assert (job.phase, job.current, job.steps[1].attempt, job.steps[1].retry_at) == (Phase.RUNNING, 1, 2, 5 + SECOND)
+    assert job.steps[1].past == (Past(1, Reason.EXIT_CODE, 3, 1, WELL.finished_at),)
+    again = fold(job, Pod(Shape.OPEN, {(0, 1): ended(), (1, 2): ended(4)}), 5 + SECOND)
+    assert (again.steps[1].attempt, again.steps[1].retry_at) == (3, 5 + 3 * SECOND)
+    last = fold(again, Pod(Shape.OPEN, {(0, 1): ended(), (1, 3): ended(5)}), 9 * SECOND)
+    assert (last.phase, last.reason, last.failed, last.steps[1].exit_code) == (Phase.ERROR, Reason.EXIT_CODE, 1, 5)
+
+
+def test_the_further_attempt_waits_for_its_time_while_the_steps_after_it_wait_at_their_gates() -> None:
+    job = fold(retrying(), look(ended(), ended(3)), 5)
+    shown = {(0, 1): replace(ended(), stage=Stage.ABSENT), (1, 1): ended(3), (2, 1): Box(Stage.RUNNING)}
+    images: dict[Key, Image | Fault] = {(1, 2): Image.READY, (2, 1): Image.READY}
+    assert decide(job, Pod(Shape.OPEN, shown, images), 6, ahead(2)) == Tidy((1, 1), box=True, output=False)
+    assert due(job, 6, ahead(2)) == 5 + SECOND
+    assert decide(job, Pod(Shape.OPEN, shown, images), 5 + SECOND, ahead(2)) == Launch(1)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_only_what_another_attempt_can_help_is_tried_again(reason: Reason) -> None:
+    job = fold(retrying(), look(ended(), images={1: Fault(reason, "why")}), 5)
+    assert (job.steps[1].attempt == 2) is MEANINGS[reason].again
+    assert (job.reason is None) is MEANINGS[reason].again
+
+
+def test_a_lost_attempt_counts_as_one() -> None:
+    job = fold(retrying(), look(ended(), CLAIMED), 5)
+    assert job.steps[1].past == (Past(1, Reason.LOST, None, 1, 5),)
+
+
+# --- cancel and timeouts
+
+
+def test_a_cancelled_job_is_noted_then_its_runners_are_told_then_it_ends_as_they_say() -> None:
+    job, runs = job_of("a", "b", told=Told(cancelled=1)), Box(Stage.RUNNING, claimed_at=1)
+    noted = decide(job, look(runs), 5, ahead(2))
+    assert isinstance(noted, Save)
+    assert (noted.job.stop, noted.job.stopped_at) == (Reason.CANCELLED, 5)
+    stopping = fold(noted.job, look(runs), 6)
+    assert decide(stopping, look(runs), 6, ahead(2)) == SetMark(Mark.STOP, "cancelled")
+    assert decide(stopping, look(runs, marks=frozenset({Mark.STOP})), 6, ahead(2)) is None
+    over = fold(stopping, look(ended(125, error="cancelled"), marks=frozenset({Mark.STOP})), 7)
+    assert (over.phase, over.reason, over.failed) == (Phase.ERROR, Reason.CANCELLED, 0)
+
+
+def test_a_step_that_ended_before_the_mark_came_counts_as_it_ended() -> None:
+    stopping = job_of("a", "b", stop=Reason.CANCELLED, stopped_at=5)
+    over = fold(stopping, look(ended(), Box(Stage.ENDED, 0)), 7)
+    assert (over.steps[0].phase, over.steps[1].phase, over.reason, over.failed) == (Phase.COMPLETE, Phase.ERROR, Reason.CANCELLED, 1)
+    assert fold(stopping, look(ended(), ended()), 7).phase is Phase.COMPLETE
+    assert fold(stopping, look(ended(3)), 7).reason is Reason.EXIT_CODE
+
+
+def test_a_box_at_its_gate_may_still_begin_until_it_has_seen_the_mark() -> None:
+    stopping = job_of("a", stop=Reason.CANCELLED, stopped_at=5)
+    assert fold(stopping, look(Box(Stage.RUNNING)), 7) == stopping
+    assert fold(stopping, look(Box(Stage.MADE)), 7).reason is Reason.CANCELLED
+
+
+def test_nothing_is_tried_again_in_a_job_that_is_being_stopped() -> None:
+    stopping = replace(retrying(), stop=Reason.CANCELLED, stopped_at=5)
+    assert fold(stopping, look(ended(), ended(3)), 7).reason is Reason.CANCELLED
+    assert fold(stopping, look(ended(), CLAIMED), 7).reason is Reason.CANCELLED
+
+
+def test_a_cancelled_job_that_has_no_pod_yet_makes_none() -> None:
+    finish = decide(job_of("a", pod=None, engine=None, stop=Reason.CANCELLED, stopped_at=5), Pod(), 7, ahead(2))
+    assert isinstance(finish, Finish)
+    assert finish.job.reason is Reason.CANCELLED
+
+
+def test_a_jobs_timeout_stops_it_when_the_time_has_come() -> None:
+    job = running({"steps": [{"source": "a"}], "timeout": 2})
+    assert due(job, 5, ahead(2)) == 1 + 2 * SECOND
+    noted = decide(job, look(Box(Stage.RUNNING, claimed_at=1)), 1 + 2 * SECOND, ahead(2))
+    assert isinstance(noted, Save)
+    assert noted.job.stop is Reason.TIMED_OUT
+    for box in (ended(125, error="timed_out"), CLAIMED):
+        assert fold(noted.job, look(box), 9).message == "step 1 (a): the job took longer than its timeout"
+
+
+def test_a_runner_that_does_not_stop_is_removed_by_force() -> None:
+    runs, marks = Box(Stage.RUNNING, claimed_at=1), frozenset({Mark.STOP})
+    stopping = fold(job_of("a", stop=Reason.CANCELLED, stopped_at=5), look(runs), 6)
+    end = 5 + 25 * SECOND
+    assert due(stopping, 6, ahead(2)) == end
+    assert decide(stopping, look(runs, marks=marks), end - 1, ahead(2)) is None
+    assert decide(stopping, look(runs, marks=marks), end, ahead(2)) == Kill((0, 1))
+    late = fold(running({"steps": [{"source": "a", "timeout": 1}]}), look(runs), 6)
+    assert decide(late, look(runs), 1 + 26 * SECOND, ahead(2)) == Kill((0, 1))
+
+
+def test_a_held_job_has_the_mark_and_a_released_one_has_not() -> None:
+    runs = Box(Stage.RUNNING, claimed_at=1)
+    held = fold(job_of("a", told=Told(held=True)), look(runs), 5)
+    assert decide(held, look(runs), 5, ahead(2)) == SetMark(Mark.HOLD, "")
+    assert decide(held, look(runs, marks=frozenset({Mark.HOLD})), 5, ahead(2)) is None
+    assert decide(replace(held, told=Told()), look(runs, marks=frozenset({Mark.HOLD})), 5, ahead(2)) == Unmark(Mark.HOLD)
+
+
+# --- steps marked always
+
+
+def cleaning(**changes: Any) -> Job:
+    return running({"steps": [{"source": "a"}, {"source": "b"}, {"source": "c", "always": True}, {"source": "d", "always": True}]}, **changes)
+
+
+def test_steps_marked_always_run_one_by_one_whatever_happened() -> None:
+    well = fold(cleaning(), look(ended(), ended()), 5)
+    failed = fold(cleaning(), look(ended(3)), 5)
+    for job in (well, failed):
+        assert (job.phase, job.current) == (Phase.RUNNING, 2)
+        assert decide(job, Pod(Shape.OPEN, images={(2, 1): Image.READY, (3, 1): Image.READY}), 6, ahead(2)) == Launch(2)
+    assert (failed.reason, failed.failed) == (Reason.EXIT_CODE, 0)
+    over = fold(failed, Pod(Shape.OPEN, {(2, 1): ended(), (3, 1): ended()}), 6)
+    assert [over.phase, *(state.phase for state in over.steps)] == [Phase.ERROR, Phase.ERROR, Phase.WAITING, Phase.COMPLETE, Phase.COMPLETE]
+    assert fold(well, Pod(Shape.OPEN, {(2, 1): ended(), (3, 1): ended()}), 6).phase is Phase.COMPLETE
+
+
+def test_a_failed_step_marked_always_fails_the_job_and_the_next_one_runs_all_the_same() -> None:
+    job = fold(cleaning(), look(ended(), ended(), ended(4)), 5)
+    assert (job.phase, job.reason, job.failed, job.current) == (Phase.RUNNING, Reason.EXIT_CODE, 2, 3)
+
+
+def test_they_run_in_a_new_volume_when_the_jobs_is_gone() -> None:
+    lost = decide(cleaning(), Pod(Shape.ABSENT), 5, ahead(2))
+    assert isinstance(lost, Save)
+    assert lost.job.reason is Reason.LOST
+    assert decide(lost.job, Pod(Shape.ABSENT), 5, ahead(2)) == Open()
+
+
+def test_a_cancelled_job_still_runs_them_and_cancelled_again_stops_them_too() -> None:
+    runs = Box(Stage.RUNNING, claimed_at=1)
+    once = cleaning(told=Told(cancelled=1), stop=Reason.CANCELLED, stopped_at=5)
+    job = fold(once, look(ended(125, error="cancelled"), Box(Stage.ABSENT), runs), 6)
+    assert (job.reason, job.current) == (Reason.CANCELLED, 2)
+    assert decide(job, look(Box(Stage.ABSENT), Box(Stage.ABSENT), runs), 6, ahead(2)) is None
+    noted = decide(replace(job, told=Told(cancelled=2)), look(Box(Stage.ABSENT), Box(Stage.ABSENT), runs), 6, ahead(2))
+    assert isinstance(noted, Save)
+    assert noted.job.halted_at == 6
+    assert decide(noted.job, look(Box(Stage.ABSENT), Box(Stage.ABSENT), runs), 6, ahead(2)) == SetMark(Mark.HALT, "cancelled")
+
+
+# --- another engine
+
+
+def test_a_job_of_another_engine_goes_on_here_from_its_last_complete_step() -> None:
+    there = fold(job_of("a", "b", "c"), look(ended(), replace(CLAIMED, stage=Stage.RUNNING)), 5)
+    here = decide(replace(there, engine="other"), Pod(), 6, ahead(2))
+    assert isinstance(here, Save)
+    assert (here.job.pod, here.job.engine, here.job.current) == (None, None, 1)
+    assert [state.attempt for state in here.job.steps] == [1, 2, 2], "what may have begun there unseen is not begun again here"
+    assert decide(here.job, Pod(), 6, ahead(2)) == Open()
+    opened = replace(here.job, pod="pod", engine="fake")
+    assert decide(opened, Pod(Shape.OPEN), 6, ahead(2)) == Seed(0)
+    assert decide(opened, look(Box(Stage.ABSENT, status=WELL)), 6, ahead(2)) == Pull(1, early=False)
+
+
+def test_without_its_input_it_begins_again_with_the_first_step_and_skips_none() -> None:
+    there = fold(job_of("a", "b"), look(ended()), 5)
+    again = restarted(moved(there, 6), 6)
+    assert [(state.phase, state.attempt) for state in again.steps] == [(Phase.WAITING, 2), (Phase.WAITING, 2)]
 
 
 # --- whole jobs
@@ -235,9 +435,9 @@ class MemoryStore:
     """The part of `Store` that a reconciler uses, with its promises: compare-and-set, append by cursor."""
 
     job: Job | None
-    cursors_kept: dict[tuple[int, int], Cursor] = field(default_factory=dict)
-    log: list[bytes] = field(default_factory=list)
-    output: bytes | None = None
+    cursors_kept: dict[Key, Cursor] = field(default_factory=dict)
+    log: dict[Key, list[bytes]] = field(default_factory=dict)
+    outputs: dict[int, bytes] = field(default_factory=dict)
     active: bool = True
 
     async def load(self, _: str) -> Job | None:
@@ -251,20 +451,31 @@ class MemoryStore:
         self.job = replace(job, version=job.version + 1)
         return self.job
 
+    def tell(self, told: Told) -> None:
+        """A client told something of the job."""
+        assert self.job is not None
+        self.job = replace(self.job, told=told, version=self.job.version + 1)
+
     async def retire(self, _: Job) -> None:
         self.active = False
 
-    async def cursors(self, _: str) -> dict[tuple[int, int], Cursor]:
+    async def cursors(self, _: str) -> dict[Key, Cursor]:
         return dict(self.cursors_kept)
 
-    async def append(self, _: str, key: tuple[int, int], chunk: Chunk) -> None:
+    async def append(self, _: str, key: Key, chunk: Chunk, __: int) -> None:
         if self.cursors_kept.get(key, Cursor()) != chunk.start:
             raise Stale
-        self.log += [line for _, found in lines(chunk.payload) for line in found]
+        self.log.setdefault(key, []).extend(line for _, found in lines(chunk.payload) for line in found)
         self.cursors_kept[key] = chunk.end
 
-    async def keep_output(self, _: str, output: bytes) -> None:
-        self.output = output
+    async def keep_output(self, _: Job, step: int, output: bytes) -> None:
+        self.outputs[step] = output
+
+    async def small_output(self, _: str, step: int) -> bytes | None:
+        return self.outputs.get(step)
+
+    async def stderr(self, _: str, __: Key) -> tuple[str, ...]:
+        return ()
 
 
 class Doomed:
@@ -300,43 +511,101 @@ class Plan:
         return self.words.pop() if self.words else ""
 
 
-async def run_job(job: Job, calls: Plan, pauses: Plan, root: Path, ahead: int) -> tuple[MemoryStore, World]:
-    store, world = MemoryStore(job), World(PROGRAMS)
-    outputs, knobs = Outputs((root / "outputs").as_uri()), Settings(ahead=ahead)
-    while store.active:
-        backend: Any = Doomed(FakeBackend(world), calls.next)
-        reconciler = Reconciler(job.id, Doomed(store, calls.next), backend, outputs, knobs, lambda: 1)  # type: ignore[arg-type]
-        try:
-            await backend.start("test")
-            await operate(reconciler, store, world, pauses)
-        except (Crash, Stale, Unavailable):
-            continue
-    return store, world
+class Run:
+    """One job, worked on by one operator after another until nothing is left to do."""
+
+    def __init__(self, spec: dict[str, Any], root: Path, calls: list[str], pauses: list[str], ahead: int) -> None:
+        self.spec = parse(spec)
+        self.store = MemoryStore(replace(new_job("J", self.spec, 1), owner="me"))
+        self.worlds = [World(programs(), "first")]
+        self._outputs, self._settings = Outputs((root / "outputs").as_uri()), Settings(ahead=ahead)
+        self._calls, self._pauses, self._now = Plan(calls), Plan(pauses), 0
+
+    @property
+    def world(self) -> World:
+        """The engine of the operator at work: the newest."""
+        return self.worlds[-1]
+
+    @property
+    def job(self) -> Job:
+        assert self.store.job is not None
+        return self.store.job
+
+    async def work(self) -> None:
+        while self.store.active:
+            world, doomed = self.world, Doomed(self.store, self._calls.next)
+            backend: Any = Doomed(FakeBackend(world), self._calls.next)
+            tools = Tools(doomed, backend, self._outputs, self._settings, "me", world.name, clock=self._clock)  # type: ignore[arg-type]
+            with suppress(Crash, Stale, Unavailable):
+                await backend.start("test", "me")
+                await self._operate(Reconciler("J", tools))
+
+    def _clock(self) -> int:
+        """Two seconds pass between any two looks at it."""
+        self._now += 2 * SECOND
+        return self._now
+
+    async def _operate(self, reconciler: Reconciler) -> None:
+        while self.store.active:
+            due = await reconciler.step() or reconciler.pause is not None
+            word = self._pauses.next()
+            if word == "move":
+                self.worlds.append(World(programs(), f"engine {len(self.worlds)}"))
+                return
+            if word in _TOLD and self.job.phase is Phase.RUNNING:
+                self.store.tell(_TOLD[word](self.job.told))
+                reconciler.forget()
+            elif not self._befall(word):
+                moved = self.world.advance("J")
+                if not (due or moved) and self.job.told.held:
+                    self.store.tell(self.job.told._replace(held=False))
+                    reconciler.forget()
+                    continue
+                assert due or moved or not self.store.active, "nothing is due, nothing moves, and the job has not ended"
+
+    def _befall(self, word: str) -> bool:
+        """Whether the word is something that befalls the engine."""
+        job, world = self.job, self.world
+        current = (job.current, job.steps[job.current].attempt) if job.current < len(job.steps) else (0, 1)
+        befalls: dict[str, Callable[[], object]] = {
+            "kill box": lambda: world.kill("J", current),
+            "kill sandbox": lambda: world.kill("J", None),
+            "remove box": lambda: world.remove("J", current),
+            "remove volume": lambda: world.pods.pop("J", None),
+            "restart": world.restart,
+        }
+        if word in befalls:
+            befalls[word]()
+        return word in befalls
 
 
-async def operate(reconciler: Reconciler, store: MemoryStore, world: World, pauses: Plan) -> None:
-    while store.active:
-        due = await reconciler.step()
-        current = (store.job.current, 1) if store.job else (0, 1)
-        match pauses.next():
-            case "kill box":
-                world.kill("J", current)
-            case "kill sandbox":
-                world.kill("J", None)
-            case "remove box":
-                world.remove("J", current)
-            case "remove volume":
-                world.pods.pop("J", None)
-            case "restart":
-                world.restart()
-            case _:
-                moved = world.advance("J")
-                assert due or moved or not store.active, "nothing is due, nothing moves, and the job has not ended"
+_TOLD: dict[str, Callable[[Told], Told]] = {
+    "cancel": lambda told: told._replace(cancelled=told.cancelled + 1),
+    "hold": lambda told: told._replace(held=True),
+    "release": lambda told: told._replace(held=False),
+}
 
 
-PAUSES = st.lists(st.sampled_from(["", "", "", "", "", "", "", "kill box", "remove box", "kill sandbox", "restart", "remove volume"]), max_size=40)
+def programs() -> dict[str, Program]:
+    """Fresh ones: `flaky` fails at its first run and each third one after that."""
+    runs = Counter[str]()
+
+    def flaky(given: bytes) -> tuple[bytes, int]:
+        runs["flaky"] += 1
+        return given + b"flaky\n", int(runs["flaky"] % 3 == 1)
+
+    return PROGRAMS | {"flaky": flaky}
+
+
+QUIET = [""] * 7
+DEATHS = ["kill box", "remove box", "kill sandbox", "restart", "remove volume"]
+PAUSES = st.lists(st.sampled_from([*QUIET, *DEATHS]), max_size=40)
+EVERYTHING = st.lists(st.sampled_from([*QUIET * 4, *DEATHS, *_TOLD, "move", "move"]), min_size=20, max_size=60)
 CALLS = st.lists(st.sampled_from(["", "", "", "", "before", "after"]), max_size=120)
 SOURCES = st.lists(st.sampled_from(["hello", "double", "double", "fails", "absent"]), min_size=1, max_size=5)
+SOURCE = st.sampled_from(["hello", "double", "double", "flaky", "flaky", "fails"])
+STEPS = st.lists(st.fixed_dictionaries({"source": SOURCE, "retries": st.integers(0, 3)}), min_size=2, max_size=5)
+ALWAYS = st.lists(st.fixed_dictionaries({"source": st.sampled_from(["hello", "fails", "absent"]), "always": st.just(True)}), max_size=2)
 
 
 def expected(sources: list[str]) -> tuple[Phase, Reason | None, bytes]:
@@ -351,34 +620,61 @@ def expected(sources: list[str]) -> tuple[Phase, Reason | None, bytes]:
     return Phase.COMPLETE, None, given
 
 
+def ran(run: Run) -> Run:
+    asyncio.run(run.work())
+    assert run.job.phase in FINAL
+    assert all(count == 1 for world in run.worlds for count in world.runs.values()), "an attempt ran twice"
+    assert run.world.pods == {}
+    return run
+
+
+def plain(sources: list[str]) -> dict[str, Any]:
+    return {"steps": [{"source": source} for source in sources]}
+
+
 @settings(max_examples=300, deadline=None)
 @given(sources=SOURCES, calls=CALLS, ahead=st.integers(0, 3))
 def test_a_killed_operator_changes_nothing_of_a_jobs_end(sources: list[str], calls: list[str], ahead: int, tmp_path_factory: Any) -> None:
-    job = new_job("J", parse({"steps": [{"source": source} for source in sources]}), 1)
-    store, world = asyncio.run(run_job(job, Plan(calls), Plan([]), tmp_path_factory.getbasetemp(), ahead))
+    run = ran(Run(plain(sources), tmp_path_factory.getbasetemp(), calls, [], ahead))
     phase, reason, output = expected(sources)
-    assert store.job is not None
-    assert (store.job.phase, store.job.reason) == (phase, reason)
-    assert (store.output or b"") == output
-    assert all(count == 1 for count in world.runs.values())
-    assert world.pods == {}
+    assert (run.job.phase, run.job.reason) == (phase, reason)
+    assert phase is not Phase.COMPLETE or run.store.outputs[len(sources) - 1] == output
 
 
 @settings(max_examples=300, deadline=None)
 @given(sources=SOURCES, calls=CALLS, pauses=PAUSES, ahead=st.integers(0, 3))
 def test_whatever_dies_a_job_ends_once_and_truthfully(sources: list[str], calls: list[str], pauses: list[str], ahead: int, tmp_path_factory: Any) -> None:
-    job = new_job("J", parse({"steps": [{"source": source} for source in sources]}), 1)
-    store, world = asyncio.run(run_job(job, Plan(calls), Plan(pauses), tmp_path_factory.getbasetemp(), ahead))
+    run = ran(Run(plain(sources), tmp_path_factory.getbasetemp(), calls, pauses, ahead))
     phase, reason, output = expected(sources)
-    assert store.job is not None
-    assert store.job.phase in FINAL
-    if store.job.phase is Phase.COMPLETE:
-        assert (phase, store.output) == (Phase.COMPLETE, output)
-        assert store.log == b"".join(log_of(sources)).splitlines()
+    if run.job.phase is Phase.COMPLETE:
+        assert (phase, run.store.outputs[len(sources) - 1]) == (Phase.COMPLETE, output)
+        assert [line for _, found in sorted(run.store.log.items()) for line in found] == b"".join(log_of(sources)).splitlines()
     else:
-        assert store.job.reason in {reason, Reason.LOST, Reason.START_FAILED}
-    assert all(count == 1 for count in world.runs.values()), "an attempt ran twice"
-    assert world.pods == {}
+        assert run.job.reason in {reason, Reason.LOST, Reason.START_FAILED}
+
+
+@settings(max_examples=400, deadline=None)
+@given(steps=STEPS, last=ALWAYS, calls=CALLS, pauses=EVERYTHING, ahead=st.integers(0, 3))
+def test_retried_cancelled_held_and_moved_jobs_end_truthfully_too(
+    steps: list[dict[str, Any]], last: list[dict[str, Any]], calls: list[str], pauses: list[str], ahead: int, tmp_path_factory: Any
+) -> None:
+    run = ran(Run({"steps": [*steps, *last]}, tmp_path_factory.getbasetemp(), calls, pauses, ahead))
+    piped, after = run.job.steps[: len(steps)], run.job.steps[len(steps) :]
+    begun = next((i for i, state in enumerate(piped) if state.phase is not Phase.COMPLETE), len(piped))
+    assert all(state.phase is Phase.WAITING for state in piped[begun + 1 :]), "a step ran after one that failed"
+    assert all(state.phase in FINAL for state in after), "a step marked always was left out"
+    assert (run.job.phase is Phase.COMPLETE) is all(state.phase is Phase.COMPLETE for state in run.job.steps)
+    assert (run.job.reason is None) is (run.job.phase is Phase.COMPLETE)
+    assert run.job.reason is not Reason.CANCELLED or run.job.told.cancelled
+    if run.job.phase is Phase.COMPLETE:
+        assert run.store.outputs[len(steps) - 1] == _piped([step["source"] for step in steps])
+
+
+def _piped(sources: list[str]) -> bytes:
+    given = b""
+    for source in sources:
+        given = given + b"flaky\n" if source == "flaky" else PROGRAMS[source](given)[0]
+    return given
 
 
 def log_of(sources: list[str]) -> list[bytes]:

@@ -18,7 +18,9 @@ RUNNER_DIR = "/.dray-bin"
 RUNNER = f"{RUNNER_DIR}/dray-runner"
 SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
+MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
+MAX_WRITE = 2**16  # bytes the agent takes at a time
 
 
 def binary() -> bytes:
@@ -30,17 +32,25 @@ def binary() -> bytes:
         raise BadSetting(f"{path} is missing: `make setup` builds it") from None
 
 
-def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings) -> list[str]:
-    """What a step's container runs: the runner, and behind its gate the image's own command."""
-    options = ["--dir", VOLUME_DIR, "--step", str(step), "--attempt", str(attempt), "--output", spec.output]
+def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings, *, options: Sequence[str] = ()) -> list[str]:
+    """What a step's container runs: the runner, with these `options` too, and behind its gate the image's own command."""
+    given = ["--dir", VOLUME_DIR, "--step", str(step), "--attempt", str(attempt), "--output", spec.output]
     if spec.delimiters:
-        options += ["--begin", spec.delimiters[0], "--end", spec.delimiters[1]]
+        given += ["--begin", spec.delimiters[0], "--end", spec.delimiters[1]]
     caps = ["--log-cap", str(settings.log_cap), "--data-cap", str(settings.data_cap), "--floor", str(settings.disk_floor)]
-    return [RUNNER, "step", *options, *caps, "--", *command]
+    return [RUNNER, "step", *given, *caps, *options, "--", *command]
 
 
 def output_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.out"
+
+
+def status_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.status"
+
+
+def verdict_file(step: int) -> str:
+    return f"{step}.verdict"
 
 
 def log_file(step: int, attempt: int) -> str:
@@ -66,6 +76,11 @@ def traces(listing: bytes) -> dict[tuple[int, int], Traces]:
     return {key: Traces(**fields) for key, fields in found.items()}  # type: ignore[arg-type]
 
 
+def marks(listing: bytes) -> frozenset[str]:
+    """The names of `MARKS` that are in the agent's `look` reply."""
+    return frozenset(line.partition(" ")[0] for line in listing.decode(errors="replace").splitlines()) & MARKS
+
+
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
     """((step, attempt), kind, size, content) of each file of an attempt; a step's verdict is the gates' business alone."""
     for line in listing.decode(errors="replace").splitlines():
@@ -76,17 +91,39 @@ def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
                 yield (int(step), int(attempt)), kind, int(size), text
 
 
+_NUMBERS = ("exit", "code", "signal", "errno", "in", "out", "started", "finished")
+
+
 def _status(text: str) -> Status | None:
     """None where it is no status of the runner's: a step may have written there."""
     try:
         found = orjson.loads(text)
-        numbers = [found[name] for name in ("exit", "code", "signal", "errno", "in", "out", "started", "finished")]
+        numbers = [found[name] for name in _NUMBERS]
         if not all(isinstance(number, int) for number in numbers):
             return None
         exit_code, code, signal, errno, size_in, size_out, started, finished = numbers
-        return Status(exit_code, code, signal, str(found["error"]), errno, size_in, size_out, started, finished)
+        return Status(exit_code, code, signal, str(found["error"]), errno, size_in, size_out, started, finished, str(found["sha256"]))
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
+
+
+def status_line(status: Status) -> bytes:
+    """A status file's text as the runner writes it, of an attempt that left no log. Without a boot id: its output is proved before it is read."""
+    line = {
+        "exit": status.exit,
+        "code": status.code,
+        "signal": status.signal,
+        "error": status.error,
+        "errno": status.errno,
+        "in": status.bytes_in,
+        "out": status.bytes_out,
+        **dict.fromkeys(("log", "lines", "left_out_lines", "left_out_bytes"), 0),
+        "started": status.started_at,
+        "finished": status.finished_at,
+        "sha256": status.sha256,
+        "boot": "",
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 _FIELDS: dict[str, Callable[[int, str], tuple[str, object]]] = {

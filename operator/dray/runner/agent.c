@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { LINE_SIZE = 1024, READ_MOST = 4 * KIB * KIB, WRITE_MOST = 64 * KIB, FIRST_LINE = 4 * KIB, LISTING_MOST = 8 * KIB * KIB };
@@ -41,12 +40,6 @@ struct agent {
     size_t first, past;
 };
 
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* All that is ever said goes through here. Nobody there to hear it is the conversation's end. */
 static void say(const void *bytes, size_t size) {
     if (write_all(STDOUT_FILENO, bytes, size) < 0)
@@ -71,22 +64,19 @@ static bool proper(const char *name) {
     return size >= 1 && size <= 255 && *name != '.' && strchr(name, '/') == NULL;
 }
 
-/* The kind of a file of the layout, which is its ending, or NULL: STEP.verdict, or STEP.ATTEMPT. and another. */
+/* The kind of a file of the layout, or NULL: of a mark its name, else its ending: STEP.verdict, or STEP.ATTEMPT. and another. */
 static const char *kind_of(const char *name) {
+    static const char *const MARKS[] = {"stop", "halt", "hold", NULL}, *const KINDS[] = {"claim", "out", "log", "status", NULL};
     size_t step = strspn(name, "0123456789");
     if (step == 0 || name[step] != '.')
-        return NULL;
+        return one_of(name, MARKS);
     const char *rest = name + step + 1;
     if (strcmp(rest, "verdict") == 0)
         return rest;
     size_t attempt = strspn(rest, "0123456789");
     if (attempt == 0 || rest[attempt] != '.')
         return NULL;
-    static const char *const KINDS[] = {"claim", "out", "log", "status"};
-    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++)
-        if (strcmp(rest + attempt + 1, KINDS[i]) == 0)
-            return KINDS[i];
-    return NULL;
+    return one_of(rest + attempt + 1, KINDS);
 }
 
 static bool has_text(const char *kind) {
@@ -169,12 +159,6 @@ static int survey(struct agent *agent, struct sight *sight, struct listing *list
     return error ? -1 : 0;
 }
 
-static void forget_events(int watch) {
-    char events[4096];
-    while (watch >= 0 && read(watch, events, sizeof events) > 0)
-        ;
-}
-
 static void look(struct agent *agent, const char *id) {
     struct listing listing = {NULL, 0, 0};
     forget_events(agent->comings);
@@ -240,21 +224,13 @@ static void serve_read(struct agent *agent, const char *id, const char *name, ui
         errno = errno == ELOOP || errno == ENXIO ? EINVAL : errno;
         return reply_outcome(id, -1);
     }
-    size_t filled = 0;
-    ssize_t got = 1;
-    while (got != 0 && filled < most) {
-        got = pread(fd, bytes + filled, most - filled, (off_t)(offset + filled));
-        if (got > 0)
-            filled += (size_t)got;
-        else if (got < 0 && errno != EINTR)
-            break;
-    }
+    ssize_t got = pread_all(fd, bytes, most, offset);
     int error = errno;
     close(fd);
     errno = error;
     if (got < 0)
         return reply_outcome(id, -1);
-    reply(id, (int64_t)filled, bytes);
+    reply(id, got, bytes);
 }
 
 /* The file is there with all its bytes, or not at all. */

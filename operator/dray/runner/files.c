@@ -11,11 +11,27 @@
 
 const char *const BAD_INPUT = "input", *const BAD_EXEC = "exec", *const BAD_WRITE = "write";
 const char *const DATA_LIMIT = "data_limit", *const DISK_FLOOR = "disk_floor", *const OUTPUT_MISSING = "output_missing";
+const char *const CANCELLED = "cancelled", *const TIMED_OUT = "timed_out";
 
 uint64_t now_us(void) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* Of a clock that nobody sets; never 0. */
+uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + 1;
+}
+
+/* The same word among `words`, after which stands NULL, or NULL. */
+const char *one_of(const char *word, const char *const *words) {
+    for (; *words; words++)
+        if (strcmp(word, *words) == 0)
+            return *words;
+    return NULL;
 }
 
 /* To the container's own stderr: for a person who looks there, nothing reads it. */
@@ -68,26 +84,33 @@ int open_regular(int dir, const char *name, struct stat *found) {
     return -1;
 }
 
+/* Fills the bytes from `offset` on; fewer than `size` only at the file's end. */
+ssize_t pread_all(int fd, void *bytes, size_t size, uint64_t offset) {
+    size_t filled = 0;
+    while (filled < size) {
+        ssize_t got = pread(fd, (char *)bytes + filled, size - filled, (off_t)(offset + filled));
+        if (got == 0)
+            break;
+        if (got > 0)
+            filled += (size_t)got;
+        else if (errno != EINTR)
+            return -1;
+    }
+    return (ssize_t)filled;
+}
+
 /* The start of a file, with a zero byte after it; its length, below `size`. */
 ssize_t read_small(int dir, const char *name, char *text, size_t size) {
     struct stat found;
     int fd = open_regular(dir, name, &found);
     if (fd < 0)
         return -1;
-    size_t filled = 0;
-    ssize_t got = 1;
-    while (got != 0 && filled < size - 1) {
-        got = read(fd, text + filled, size - 1 - filled);
-        if (got > 0)
-            filled += (size_t)got;
-        else if (got < 0 && errno != EINTR)
-            break;
-    }
+    ssize_t got = pread_all(fd, text, size - 1, 0);
     int error = errno;
     close(fd);
     errno = error;
-    text[filled] = 0;
-    return got < 0 ? -1 : (ssize_t)filled;
+    text[MAX(got, 0)] = 0;
+    return got;
 }
 
 /* Of the files in the directory whose names end so, but for the one named. Files that go meanwhile count nothing. */
@@ -113,7 +136,7 @@ int sum_sizes(int dir, const char *ending, const char *except, uint64_t *sum) {
 
 /* A note for `name`, with `room` bytes set aside in it, so that it can still be written when the disk has filled up. */
 int note_make(struct note *note, int dir, const char *name, size_t room) {
-    static const char blank[512];
+    static const char blank[NOTE_ROOM];
     note->dir = dir;
     snprintf(note->name, sizeof note->name, ".%.200s.%llx.%x", name, (unsigned long long)now_us(), (unsigned)getpid());
     note->fd = openat(dir, note->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
@@ -152,4 +175,11 @@ void note_discard(struct note *note) {
     note->fd = -1;
     unlinkat(note->dir, note->name, 0);
     errno = error;
+}
+
+/* Of an inotify that does not block; -1 is none. */
+void forget_events(int watch) {
+    char events[4096];
+    while (watch >= 0 && read(watch, events, sizeof events) > 0)
+        ;
 }

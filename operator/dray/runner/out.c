@@ -13,6 +13,7 @@ fault out_open(struct out *out, int dir, const char *name, uint64_t data_cap, ui
     out->dir = dir;
     out->floor = floor;
     out->room = UINT64_MAX;
+    sha256_start(&out->hash);
     out->fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (out->fd < 0)
         return BAD_WRITE;
@@ -24,12 +25,18 @@ fault out_open(struct out *out, int dir, const char *name, uint64_t data_cap, ui
     return others > data_cap ? DATA_LIMIT : NULL;
 }
 
-/* Bytes that would go past the limit are not written, nor is any other byte of theirs. */
+/* What is not all written was written in part, and counts so. Bytes that would go past the limit are not written at all. */
 fault out_write(struct out *out, const char *bytes, size_t size) {
     if (size > out->room - out->size)
         return DATA_LIMIT;
     struct iovec part = {(char *)bytes, size};
-    return writev_all(out->fd, &part, 1, &out->size) < 0 ? BAD_WRITE : NULL;
+    uint64_t written = 0;
+    fault error = writev_all(out->fd, &part, 1, &written) < 0 ? BAD_WRITE : NULL;
+    int number = errno;
+    out->size += written;
+    sha256_add(&out->hash, bytes, written);
+    errno = number;
+    return error;
 }
 
 /* Whether the disk has as much left as it must. */
@@ -44,48 +51,25 @@ fault floor_check(int dir, uint64_t floor) {
 
 /* ---- a file as output */
 
-enum { STRIDE = 16 * KIB * KIB };
-
-/* Up to `size` bytes more, in the kernel where it can, which it says by -1 with `*in_kernel` cleared. */
-static ssize_t copy_some(struct out *out, int from, size_t size, bool *in_kernel) {
-    static char bytes[READ_SIZE];
-    if (*in_kernel) {
-        ssize_t got = copy_file_range(from, NULL, out->fd, NULL, size, 0);
-        if (got > 0) {
-            out->size += (uint64_t)got;
-            return got;
-        }
-        if (got < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || errno == EIO))
-            return -1;
-        *in_kernel = false;
-    }
-    struct iovec part = {bytes, 0};
-    ssize_t got = read(from, bytes, MIN(size, sizeof bytes));
-    if (got <= 0)
-        return got;
-    part.iov_len = (size_t)got;
-    return writev_all(out->fd, &part, 1, &out->size) < 0 ? -1 : got;
-}
+enum { FLOOR_EVERY = 16 * KIB * KIB };
 
 /* As long as the file is now: one that somebody still writes to does not keep us. */
 static fault copy_from(struct out *out, int from, uint64_t size) {
-    bool in_kernel = true;
-    for (uint64_t checked = 0; out->size < size;) {
-        ssize_t got = copy_some(out, from, MIN(size - out->size, STRIDE), &in_kernel);
-        if (got < 0 && errno == EINTR)
-            continue;
+    static char bytes[READ_SIZE];
+    fault error = NULL;
+    for (uint64_t checked = 0; !error && out->size < size;) {
+        ssize_t got = pread_all(from, bytes, MIN(size - out->size, sizeof bytes), out->size);
         if (got < 0)
             return BAD_WRITE;
         if (got == 0)
             break;
-        if (out->size - checked < STRIDE)
+        error = out_write(out, bytes, (size_t)got);
+        if (error || out->size - checked < FLOOR_EVERY)
             continue;
         checked = out->size;
-        fault error = floor_check(out->dir, out->floor);
-        if (error)
-            return error;
+        error = floor_check(out->dir, out->floor);
     }
-    return NULL;
+    return error;
 }
 
 fault out_copy(struct out *out, const char *path) {

@@ -17,12 +17,13 @@ struct run {
     pid_t child;
     bool ended;
     int wait_status, streams[2], verdict;
+    uint64_t looked, kill; /* when `stop` was last looked at; when the command is killed, or 0; on now_ms' clock */
 };
 
 /* The child: only what is safe after fork, and errno to the runner where it fails. */
 static _Noreturn void become_command(const struct step *step, const int *streams, int verdict) {
     setsid();
-    umask(step->mask);
+    umask(step->umask);
     if (dup2(step->input, STDIN_FILENO) >= 0 && dup2(streams[0], STDOUT_FILENO) >= 0 && dup2(streams[1], STDERR_FILENO) >= 0 &&
         sigaction(SIGCHLD, &step->on_child, NULL) == 0 && sigprocmask(SIG_SETMASK, &step->blocked, NULL) == 0)
         execvp(step->options->command[0], step->options->command);
@@ -67,13 +68,18 @@ static fault start(struct step *step, struct run *run) {
     return error;
 }
 
+/* To all that is still of its process group; a child that is not yet the command has none. */
+static void send_signal(const struct run *run, int signal) {
+    if (!run->ended && kill(-run->child, signal) < 0)
+        kill(run->child, signal);
+}
+
 /* The step has failed, or failed to stop: the command is killed, once. */
 static void fail(struct step *step, struct run *run, fault error) {
     if (error == NULL)
         return;
     step_fault(step, error);
-    if (!run->ended)
-        kill(run->child, SIGKILL);
+    send_signal(run, SIGKILL);
 }
 
 /* Bytes of a stream, to where they belong. After a fault of the output the log still gets what it can. */
@@ -83,7 +89,7 @@ static void take(struct step *step, struct run *run, int stream, const char *byt
     if (strcmp(step->options->output, captured) == 0 && !step->error)
         error = step->filter.out ? filter_take(&step->filter, bytes, size) : out_write(&step->out, bytes, size);
     fail(step, run, error);
-    fail(step, run, log_take(&step->log, stream, bytes, size));
+    fail(step, run, mask_take(&step->mask, &step->log, stream, bytes, size));
     uint64_t written = step->out.size + step->log.size;
     if (!step->error && written - step->checked >= FLOOR_EVERY) {
         step->checked = written;
@@ -140,16 +146,60 @@ static void hear(struct step *step, struct run *run) {
     reap(run);
 }
 
+/* ---- before its time */
+
+/* Asks the command to end, and then has it end. When it has ended by itself, that counts. */
+static void end_early(struct step *step, struct run *run, uint64_t now) {
+    send_signal(run, SIGTERM);
+    run->kill = now + step->options->grace;
+}
+
+/* The stop file, when it was told of or has not been looked for lately; the time, always. */
+static void mind(struct step *step, struct run *run, bool told) {
+    uint64_t now = now_ms();
+    fault word = NULL;
+    if (told)
+        forget_events(step->watch);
+    if (told || now - run->looked >= LOOK_EVERY) {
+        run->looked = now;
+        word = stop_word(step);
+    }
+    bool late = step->due && now >= step->due;
+    if ((word || late) && !step->error)
+        reap(run);
+    if ((word || late) && !step->error && !run->ended) {
+        step_stop(step, word);
+        step_fault(step, TIMED_OUT);
+        end_early(step, run, now);
+    }
+    if (run->kill && now >= run->kill) {
+        send_signal(run, SIGKILL);
+        run->kill = 0;
+    }
+}
+
+/* How long to wait for something to happen, in milliseconds. */
+static int patience(const struct step *step, const struct run *run) {
+    uint64_t now = now_ms(), until = run->looked + LOOK_EVERY;
+    if (step->due && !step->error)
+        until = MIN(until, step->due);
+    if (run->kill)
+        until = MIN(until, run->kill);
+    return until > now ? (int)(until - now) : 0;
+}
+
 static void follow(struct step *step, struct run *run) {
     while (!run->ended) {
-        struct pollfd on[3] = {{step->signals, POLLIN, 0}, {run->streams[0], POLLIN, 0}, {run->streams[1], POLLIN, 0}};
-        if (poll(on, 3, -1) < 0)
+        struct pollfd on[4] = {{step->signals, POLLIN, 0}, {step->watch, POLLIN, 0}, {run->streams[0], POLLIN, 0}, {run->streams[1], POLLIN, 0}};
+        if (poll(on, 4, patience(step, run)) < 0)
             continue; /* EINTR: nothing is handled by a handler; ENOMEM passes */
         for (int stream = STDOUT; stream <= STDERR; stream++)
-            if (on[stream].revents)
+            if (on[1 + stream].revents)
                 read_stream(step, run, stream, READ_SIZE);
         if (on[0].revents)
             hear(step, run);
+        if (!run->ended)
+            mind(step, run, on[1].revents);
     }
     for (int stream = STDOUT; stream <= STDERR; stream++)
         drain(step, run, stream);
@@ -170,7 +220,7 @@ static void judge(struct step *step, struct run *run) {
 
 /* Leaves the outcome in the step: code or signal, and the first fault. */
 void run_command(struct step *step) {
-    struct run run = {.child = -1, .streams = {-1, -1}, .verdict = -1};
+    struct run run = {.child = -1, .streams = {-1, -1}, .verdict = -1, .looked = now_ms()};
     fault error = start(step, &run);
     if (error) {
         step_fault(step, error);

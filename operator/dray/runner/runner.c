@@ -11,8 +11,9 @@
 #include <unistd.h>
 
 static const char USAGE[] =
-    "usage: dray-runner step [--dir DIR] --step N --attempt A --output stdout|stderr|/PATH [--begin LINE --end LINE]\n"
-    "                        --log-cap BYTES --data-cap BYTES --floor BYTES -- COMMAND [ARGUMENT...]\n"
+    "usage: dray-runner step [--dir DIR] --step N --attempt A [--input verdict|none] --output stdout|stderr|none|/PATH\n"
+    "                        [--begin LINE --end LINE] --log-cap BYTES --data-cap BYTES --floor BYTES [--timeout MS] [--grace MS]\n"
+    "                        [--retries K] [--stop NAME] [--mask VARIABLE]... -- COMMAND [ARGUMENT...]\n"
     "       dray-runner agent [--dir DIR]\n"
     "       dray-runner sandbox\n";
 
@@ -34,12 +35,12 @@ int sandbox_main(const struct options *options) {
     }
 }
 
-/* An option takes a text or a number. */
+/* An option takes a text or a number; one that takes texts may come again, and each is put where the last was not. */
 struct option {
     const char *name;
     const char **text;
     uint64_t *number;
-    bool needed, given;
+    bool needed, again, given;
 };
 
 static bool parse_number(const char *text, uint64_t *number) {
@@ -58,6 +59,7 @@ static bool take_option(struct option *table, const char *name, const char *valu
         if (option->number)
             return parse_number(value, option->number);
         *option->text = value;
+        option->text += option->again;
         return true;
     }
     return false;
@@ -78,27 +80,41 @@ static bool parse_options(struct option *table, char **words, struct options *op
 }
 
 static bool parse_step(char **words, struct options *options) {
+    static const char *const INPUTS[] = {"verdict", "none", NULL}, *const OUTPUTS[] = {"stdout", "stderr", "none", NULL};
+    size_t count = 0;
+    while (words[count])
+        count++;
+    options->masked = calloc(count + 1, sizeof *options->masked);
+    if (options->masked == NULL)
+        return false;
     struct option table[] = {
-        {"--dir", &options->dir, NULL, false, false},
-        {"--step", NULL, &options->step, true, false},
-        {"--attempt", NULL, &options->attempt, true, false},
-        {"--output", &options->output, NULL, true, false},
-        {"--begin", &options->begin, NULL, false, false},
-        {"--end", &options->end, NULL, false, false},
-        {"--log-cap", NULL, &options->log_cap, true, false},
-        {"--data-cap", NULL, &options->data_cap, true, false},
-        {"--floor", NULL, &options->floor, true, false},
-        {NULL, NULL, NULL, false, false},
+        {"--dir", &options->dir, NULL, false, false, false},
+        {"--step", NULL, &options->step, true, false, false},
+        {"--attempt", NULL, &options->attempt, true, false, false},
+        {"--input", &options->input, NULL, false, false, false},
+        {"--output", &options->output, NULL, true, false, false},
+        {"--begin", &options->begin, NULL, false, false, false},
+        {"--end", &options->end, NULL, false, false, false},
+        {"--log-cap", NULL, &options->log_cap, true, false, false},
+        {"--data-cap", NULL, &options->data_cap, true, false, false},
+        {"--floor", NULL, &options->floor, true, false, false},
+        {"--timeout", NULL, &options->timeout, false, false, false},
+        {"--grace", NULL, &options->grace, false, false, false},
+        {"--retries", NULL, &options->retries, false, false, false},
+        {"--stop", &options->stop, NULL, false, false, false},
+        {"--mask", options->masked, NULL, false, true, false},
+        {NULL, NULL, NULL, false, false, false},
     };
     if (!parse_options(table, words, options) || options->command == NULL || *options->command == NULL)
         return false;
     if (options->begin == NULL || options->end == NULL || !*options->begin || !*options->end)
         options->begin = options->end = NULL;
-    return *options->output == '/' || strcmp(options->output, "stdout") == 0 || strcmp(options->output, "stderr") == 0;
+    return one_of(options->input, INPUTS) && (*options->output == '/' || one_of(options->output, OUTPUTS)) && *options->stop &&
+           strchr(options->stop, '/') == NULL;
 }
 
 static bool parse_agent(char **words, struct options *options) {
-    struct option table[] = {{"--dir", &options->dir, NULL, false, false}, {NULL, NULL, NULL, false, false}};
+    struct option table[] = {{"--dir", &options->dir, NULL, false, false, false}, {NULL, NULL, NULL, false, false, false}};
     return parse_options(table, words, options) && options->command == NULL;
 }
 
@@ -114,7 +130,7 @@ static const struct command {
 } COMMANDS[] = {{"step", parse_step, step_main}, {"agent", parse_agent, agent_main}, {"sandbox", parse_nothing, sandbox_main}};
 
 int main(int count, char **words) {
-    static struct options options = {.dir = "/.dray"};
+    static struct options options = {.dir = "/.dray", .input = "verdict", .stop = "stop", .grace = 10000};
     for (size_t i = 0; count > 1 && i < sizeof COMMANDS / sizeof *COMMANDS; i++)
         if (strcmp(words[1], COMMANDS[i].name) == 0 && COMMANDS[i].parse(words + 2, &options))
             return COMMANDS[i].run(&options);

@@ -20,10 +20,13 @@ enum { KIB = 1024, READ_SIZE = 256 * KIB };
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
-/* The command line. Sizes are in bytes; `begin` and `end` are NULL unless both were given and not empty. */
+/*
+ * The command line. Sizes are in bytes, times in milliseconds. `begin` and `end` are NULL unless both were given and not
+ * empty; `masked` are the names of variables, and after the last NULL.
+ */
 struct options {
-    const char *dir, *output, *begin, *end;
-    uint64_t step, attempt, log_cap, data_cap, floor;
+    const char *dir, *input, *output, *begin, *end, *stop, **masked;
+    uint64_t step, attempt, log_cap, data_cap, floor, timeout, grace, retries;
     char **command;
 };
 
@@ -32,7 +35,7 @@ int sandbox_main(const struct options *options);
 int agent_main(const struct options *options);
 
 /* files.c. Whatever can fail returns -1 (or NULL) with errno set, unless it says otherwise. */
-enum { NAME_SIZE = 320 };
+enum { NAME_SIZE = 320, NOTE_ROOM = KIB }; /* NOTE_ROOM: no status is longer */
 
 /* A small file in the making, under a name that starts with a dot and that nobody else uses. */
 struct note {
@@ -41,25 +44,44 @@ struct note {
 };
 
 uint64_t now_us(void);
+uint64_t now_ms(void);
+const char *one_of(const char *word, const char *const *words);
 void complain(const char *what);
 int write_all(int fd, const void *bytes, size_t size);
 int writev_all(int fd, const struct iovec *parts, int count, uint64_t *written);
 int open_regular(int dir, const char *name, struct stat *found);
+ssize_t pread_all(int fd, void *bytes, size_t size, uint64_t offset);
 ssize_t read_small(int dir, const char *name, char *text, size_t size);
 int sum_sizes(int dir, const char *ending, const char *except, uint64_t *sum);
 int note_make(struct note *note, int dir, const char *name, size_t room);
 int note_write(struct note *note, const void *bytes, size_t size, bool synced);
 int note_publish(struct note *note, const char *name, bool over);
 void note_discard(struct note *note);
+void forget_events(int watch);
 
 /* A step fails with one of the words of the status' "error"; NULL is none. errno goes with it. */
 typedef const char *fault;
 extern const char *const BAD_INPUT, *const BAD_EXEC, *const BAD_WRITE, *const DATA_LIMIT, *const DISK_FLOOR, *const OUTPUT_MISSING;
+extern const char *const CANCELLED, *const TIMED_OUT;
+
+/* sha256.c */
+enum { SHA256_TEXT = 65 };
+
+struct sha256 {
+    uint32_t state[8];
+    uint64_t size;
+    unsigned char held[64];
+};
+
+void sha256_start(struct sha256 *hash);
+void sha256_add(struct sha256 *hash, const void *added, size_t size);
+void sha256_finish(struct sha256 *hash, char text[SHA256_TEXT]);
 
 /* out.c: the step's output, N.A.out. */
 struct out {
     int fd, dir;
     uint64_t size, room, floor; /* room: how large the file may get */
+    struct sha256 hash;         /* of what is in it */
 };
 
 /* Passes only the lines between the delimiters, which may be cut anywhere by the reads. */
@@ -109,22 +131,53 @@ fault log_open(struct log *log, int dir, const char *name, uint64_t cap);
 fault log_take(struct log *log, int stream, const char *bytes, size_t size);
 fault log_finish(struct log *log);
 
-/* step.c and run.c: one attempt of a step. */
+/* mask.c: what the log must not show. */
+struct secret;
+
+struct mask {
+    struct secret *secrets;
+    size_t count, longest;
+    struct kept {
+        char *bytes; /* masked, and not yet given to the log */
+        size_t size;
+    } kept[2]; /* of each stream */
+};
+
+fault mask_make(struct mask *mask, const char *const *variables);
+fault mask_take(struct mask *mask, struct log *log, int stream, const char *bytes, size_t size);
+fault mask_finish(struct mask *mask, struct log *log);
+
+/* step.c, gate.c and run.c: one attempt of a step. */
+enum { LOOK_EVERY = 250 }; /* milliseconds: how often `stop` and what a gate waits for are looked at, whatever inotify tells */
+
 struct step {
     const struct options *options;
-    int dir, input, signals;
-    mode_t mask;                /* as they were when the runner was started, for the command */
+    int dir, input, signals, watch; /* watch: inotify of what comes and goes in the directory, or -1 */
+    mode_t umask;                   /* as they were when the runner was started, for the command */
     sigset_t blocked;
     struct sigaction on_child;
     struct out out;
     struct filter filter;
+    struct mask mask;
     struct log log;
-    uint64_t checked;           /* bytes written when the floor was last looked at */
+    uint64_t checked; /* bytes written when the floor was last looked at */
+    uint64_t due;     /* when it has timed out, on now_ms' clock; 0: never */
+    bool stopped;     /* by the stop file, which settles how it ended */
     fault error;
     int error_number, code, signal, exit;
+    uint64_t before; /* the attempt of the step before whose output comes in */
     uint64_t in, started, finished;
 };
 
+/* What a wait comes to, if not to an exit code. */
+enum { WAIT = -2, GO_ON = -1 };
+
+void gate_watch(struct step *step);
+int gate_wait(struct step *step, int (*look)(struct step *step));
+int look_for_verdict(struct step *step);
+int look_for_hold(struct step *step);
+fault stop_word(const struct step *step);
 void step_fault(struct step *step, fault error);
+void step_stop(struct step *step, fault word);
 void run_command(struct step *step);
 #endif

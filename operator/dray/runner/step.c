@@ -2,22 +2,19 @@
  * One attempt of a step: wait at the gate, claim, run the command, say how it ended. docs/protocol.md has each file's form.
  *
  * The order is what makes it safe: nothing is executed before the claim stands, the status stands only when output and
- * log are on the disk, and the verdict, which opens the next gate, comes after the status. Whoever dies between any two
- * of these leaves a state that can be told from the others.
+ * log are written, and the verdict, which opens the next gate, comes after the status. Whoever dies between any two of
+ * these leaves a state that can be told from the others. Only the claim is synced: docs/decisions/0007 says why.
  */
 #include "runner.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { LOOK_EVERY = 250, NOTE_ROOM = 512 }; /* milliseconds; bytes */
+enum { BOOT_TEXT = 64 };
 
 struct name {
     char text[64];
@@ -41,7 +38,13 @@ void step_fault(struct step *step, fault error) {
     if (error == NULL || step->error)
         return;
     step->error = error;
-    step->error_number = error == DATA_LIMIT || error == DISK_FLOOR ? 0 : errno;
+    step->error_number = error == DATA_LIMIT || error == DISK_FLOOR || error == CANCELLED || error == TIMED_OUT ? 0 : errno;
+}
+
+/* As a fault, when there is a word. */
+void step_stop(struct step *step, fault word) {
+    step->stopped = step->stopped || (word && !step->error);
+    step_fault(step, word);
 }
 
 /* ---- before the gate */
@@ -54,99 +57,93 @@ static int prepare(struct step *step) {
     sigset_t all;
     struct sigaction usual = {.sa_handler = SIG_DFL};
     sigfillset(&all);
-    step->mask = umask(022);
+    step->umask = umask(022);
     if (sigprocmask(SIG_SETMASK, &all, &step->blocked) < 0 || sigaction(SIGCHLD, &usual, &step->on_child) < 0)
         return -1;
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans come to us also where we are not PID 1 */
     step->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     step->dir = open(step->options->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    gate_watch(step);
     return step->signals < 0 || step->dir < 0 ? -1 : 0;
 }
 
-/* ---- the gate */
+/* ---- the input */
 
-/* The signal that ends the wait, or 0. */
-static int asked_to_end(const struct step *step) {
-    struct signalfd_siginfo heard;
-    while (read(step->signals, &heard, sizeof heard) == sizeof heard)
-        if (heard.ssi_signo == SIGTERM || heard.ssi_signo == SIGINT || heard.ssi_signo == SIGHUP || heard.ssi_signo == SIGQUIT)
-            return (int)heard.ssi_signo;
-    return 0;
+/* Of this start of the machine; empty where it is not told. */
+static void read_boot(char text[BOOT_TEXT]) {
+    text[0] = 0;
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t got = pread_all(fd, text, BOOT_TEXT - 1, 0);
+    close(fd);
+    text[MAX(got, 0)] = 0;
+    text[strcspn(text, "\n")] = 0;
 }
 
-/* Whether the verdict is "ok ATTEMPT\n" and no more. */
-static bool parse_ok(const char *text, uint64_t *attempt) {
-    char end = 0;
-    unsigned long long number;
-    if (strncmp(text, "ok ", 3) != 0 || strspn(text + 3, "0123456789") == 0 || sscanf(text + 3, "%18llu%c", &number, &end) != 2 || end != '\n')
-        return false;
-    *attempt = number;
-    return text[3 + strspn(text + 3, "0123456789") + 1] == 0;
-}
+/* What the status of an attempt says of its output; without a size of 0 or more it says nothing. */
+struct promise {
+    long long size;
+    char sha256[SHA256_TEXT], boot[BOOT_TEXT];
+};
 
-static void wait_a_little(const struct step *step, int watch) {
-    char events[4096];
-    struct pollfd on[2] = {{step->signals, POLLIN, 0}, {watch, POLLIN, 0}};
-    if (poll(on, 2, LOOK_EVERY) > 0 && on[1].revents)
-        while (read(watch, events, sizeof events) > 0)
-            ;
-}
-
-/* Returns -1 when the gate is open, `input` then being the attempt whose output comes in, or else what to exit with. */
-static int wait_at_gate(const struct step *step, uint64_t *input) {
-    char text[64];
-    struct name verdict = verdict_of(step->options->step - 1);
-    int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (watch >= 0)
-        inotify_add_watch(watch, step->options->dir, IN_CREATE | IN_MOVED_TO);
-    int outcome = -2;
-    while (outcome == -2) {
-        int signal = asked_to_end(step);
-        if (signal)
-            outcome = 128 + signal;
-        else if (read_small(step->dir, verdict.text, text, sizeof text) >= 0)
-            outcome = parse_ok(text, input) ? -1 : 0;
-        else if (errno == ENOENT)
-            wait_a_little(step, watch);
-        else
-            outcome = FAILED;
-    }
-    if (outcome == FAILED)
-        complain(verdict.text);
-    if (watch >= 0)
-        close(watch);
-    return outcome;
-}
-
-/* ---- the claim, and what is made with it */
-
-/* What the status of the attempt before says its output has; -1 when it says nothing. */
-static int64_t promised(const struct step *step, uint64_t attempt) {
+static struct promise read_promise(const struct step *step) {
+    struct promise found = {.size = -1};
     char text[NOTE_ROOM], name[64];
-    snprintf(name, sizeof name, "%llu.%llu.status", (unsigned long long)step->options->step - 1, (unsigned long long)attempt);
+    snprintf(name, sizeof name, "%llu.%llu.status", (unsigned long long)step->options->step - 1, (unsigned long long)step->before);
     if (read_small(step->dir, name, text, sizeof text) < 0)
-        return -1;
-    const char *key = strstr(text, "\"out\":");
-    unsigned long long size;
-    return key && sscanf(key, "\"out\":%18llu,", &size) == 1 ? (int64_t)size : -1;
+        return found;
+    const char *size = strstr(text, "\"out\":"), *sha256 = strstr(text, "\"sha256\":"), *boot = strstr(text, "\"boot\":");
+    if (size == NULL || sscanf(size, "\"out\":%18lld,", &found.size) != 1)
+        found.size = -1;
+    if (sha256)
+        sscanf(sha256, "\"sha256\":\"%64[0-9a-f]\"", found.sha256);
+    if (boot)
+        sscanf(boot, "\"boot\":\"%63[^\"]\"", found.boot);
+    return found;
 }
 
-/* Step 0 reads nothing; any other the whole output of the step before, as its status has it, or it fails. */
-static fault open_input(struct step *step, uint64_t attempt) {
-    char name[64];
+/* Whether the input is what was promised byte for byte; -1 where it cannot be read. */
+static int prove(const struct step *step, const char *sha256) {
+    static char bytes[READ_SIZE];
+    char text[SHA256_TEXT];
+    struct sha256 hash;
+    ssize_t got;
+    sha256_start(&hash);
+    while ((got = pread_all(step->input, bytes, sizeof bytes, hash.size)) > 0)
+        sha256_add(&hash, bytes, (size_t)got);
+    sha256_finish(&hash, text);
+    return got < 0 ? -1 : strcmp(text, sha256) == 0;
+}
+
+/*
+ * Without a gate nothing is read; with one the whole output of the step before, as its status has it, or it fails.
+ * Outputs are not synced. A page that was written is lost by a power cut alone, and after one the machine has another
+ * boot id than the status tells: then not the size alone counts, but every byte.
+ */
+static fault open_input(struct step *step, bool gated) {
+    char name[64], boot[BOOT_TEXT];
     struct stat found;
-    if (step->options->step == 0) {
+    if (!gated) {
         step->input = open("/dev/null", O_RDONLY | O_CLOEXEC);
         return step->input < 0 ? BAD_INPUT : NULL;
     }
-    snprintf(name, sizeof name, "%llu.%llu.out", (unsigned long long)step->options->step - 1, (unsigned long long)attempt);
+    snprintf(name, sizeof name, "%llu.%llu.out", (unsigned long long)step->options->step - 1, (unsigned long long)step->before);
     step->input = open_regular(step->dir, name, &found);
     if (step->input < 0)
         return BAD_INPUT;
     step->in = (uint64_t)found.st_size;
+    struct promise promised = read_promise(step);
+    read_boot(boot);
     errno = 0;
-    return found.st_size == promised(step, attempt) ? NULL : BAD_INPUT;
+    if (found.st_size != promised.size)
+        return BAD_INPUT;
+    if (*boot && strcmp(boot, promised.boot) == 0)
+        return NULL;
+    return prove(step, promised.sha256) == 1 ? NULL : BAD_INPUT;
 }
+
+/* ---- the claim, and what is made with it */
 
 /* It appears whole, and once. */
 static int claim(struct step *step) {
@@ -154,6 +151,7 @@ static int claim(struct step *step) {
     struct note note;
     struct name name = file(step, "claim");
     step->started = now_us();
+    step->due = step->options->timeout ? now_ms() + step->options->timeout : 0;
     int size = snprintf(text, sizeof text, "%llu\n", (unsigned long long)step->started);
     if (note_make(&note, step->dir, name.text, 0) < 0)
         return -1;
@@ -163,7 +161,7 @@ static int claim(struct step *step) {
     return -1;
 }
 
-/* Output and log, and whether there is room for them. */
+/* Output and log, whether there is room for them, and what stands between them and the command. */
 static void make_files(struct step *step) {
     const struct options *options = step->options;
     step_fault(step, out_open(&step->out, step->dir, file(step, "out").text, options->data_cap, options->floor));
@@ -171,31 +169,23 @@ static void make_files(struct step *step) {
     step_fault(step, floor_check(step->dir, options->floor));
     if (options->begin && *options->output != '/')
         step_fault(step, filter_make(&step->filter, &step->out, options->begin, options->end));
+    step_fault(step, mask_make(&step->mask, options->masked));
 }
 
 /* ---- the end */
-
-/* On the disk, and closed. */
-static fault settle(int fd) {
-    if (fd < 0)
-        return NULL;
-    int error = fdatasync(fd) < 0 ? errno : 0;
-    if (close(fd) < 0 && !error)
-        error = errno;
-    errno = error;
-    return error ? BAD_WRITE : NULL;
-}
 
 /* Nothing more comes. Each part is tried whatever became of the one before; the first fault counts. */
 static void complete(struct step *step) {
     if (!step->error && step->filter.out)
         step_fault(step, filter_finish(&step->filter));
     if (step->log.fd >= 0)
+        step_fault(step, mask_finish(&step->mask, &step->log));
+    if (step->log.fd >= 0)
         step_fault(step, log_finish(&step->log));
     if (!step->error && step->code == 0 && *step->options->output == '/')
         step_fault(step, out_copy(&step->out, step->options->output));
-    step_fault(step, settle(step->out.fd));
-    step_fault(step, settle(step->log.fd));
+    if ((step->out.fd >= 0 && close(step->out.fd) < 0) || (step->log.fd >= 0 && close(step->log.fd) < 0))
+        step_fault(step, BAD_WRITE);
 }
 
 static int exit_code(const struct step *step) {
@@ -204,24 +194,30 @@ static int exit_code(const struct step *step) {
     return step->error ? FAILED : step->signal ? 128 + step->signal : step->code;
 }
 
-static int say_status(const struct step *step, struct note *note) {
-    char text[NOTE_ROOM];
+static int say_status(struct step *step, struct note *note) {
+    char text[NOTE_ROOM], sha256[SHA256_TEXT], boot[BOOT_TEXT];
+    sha256_finish(&step->out.hash, sha256);
+    read_boot(boot);
     int size = snprintf(
         text, sizeof text,
         "{\"exit\":%d,\"code\":%d,\"signal\":%d,\"error\":\"%s\",\"errno\":%d,\"in\":%llu,\"out\":%llu,\"log\":%llu,\"lines\":%llu,"
-        "\"left_out_lines\":%llu,\"left_out_bytes\":%llu,\"started\":%llu,\"finished\":%llu}\n",
+        "\"left_out_lines\":%llu,\"left_out_bytes\":%llu,\"started\":%llu,\"finished\":%llu,\"sha256\":\"%s\",\"boot\":\"%s\"}\n",
         step->exit, step->code, step->signal, step->error ? step->error : "", step->error_number, (unsigned long long)step->in,
         (unsigned long long)step->out.size, (unsigned long long)step->log.size, (unsigned long long)step->log.lines,
         (unsigned long long)step->log.left_lines, (unsigned long long)step->log.left_bytes, (unsigned long long)step->started,
-        (unsigned long long)step->finished);
-    if (size >= NOTE_ROOM || note_write(note, text, (size_t)size, true) < 0)
+        (unsigned long long)step->finished, sha256, boot);
+    if (size >= NOTE_ROOM || note_write(note, text, (size_t)size, false) < 0)
         return -1;
     return note_publish(note, file(step, "status").text, true);
 }
 
-/* One that stands already is right: the operator's. */
+/* One that stands already is right: the operator's. A failure with attempts left is not final: the operator's too. */
 static int say_verdict(const struct step *step, struct note *note) {
     char text[64];
+    if (step->exit != 0 && step->options->retries > 0 && !step->stopped) {
+        note_discard(note);
+        return 0;
+    }
     int size = step->exit == 0 ? snprintf(text, sizeof text, "ok %llu\n", (unsigned long long)step->options->attempt)
                                : snprintf(text, sizeof text, "failed\n");
     if (note_write(note, text, (size_t)size, false) < 0)
@@ -240,6 +236,7 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
         note_make(&verdict, step->dir, verdict_of(step->options->step).text, NOTE_ROOM) < 0)
         step_fault(step, BAD_WRITE);
     make_files(step);
+    step_stop(step, stop_word(step)); /* one that came while it was claimed */
     if (!step->error)
         run_command(step);
     complete(step);
@@ -256,19 +253,21 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
 
 int step_main(const struct options *options) {
     static struct step step; /* a quarter of a MiB, and all zero */
-    uint64_t input = 0;
+    bool gated = options->step && strcmp(options->input, "none") != 0;
     step.options = options;
     step.code = step.input = step.out.fd = step.log.fd = -1;
     if (prepare(&step) < 0) {
         complain(options->dir);
         return FAILED;
     }
-    int outcome = options->step ? wait_at_gate(&step, &input) : -1;
-    if (outcome >= 0)
+    int outcome = gated ? gate_wait(&step, look_for_verdict) : GO_ON;
+    if (outcome != GO_ON)
         return outcome;
-    /* Here, between gate and claim, is the place to look at `stop` and `hold`. */
-    fault input_error = open_input(&step, input);
+    fault input_error = open_input(&step, gated);
     int input_errno = errno;
+    outcome = gate_wait(&step, look_for_hold);
+    if (outcome != GO_ON)
+        return outcome;
     if (claim(&step) < 0) {
         complain(file(&step, "claim").text);
         return FAILED;

@@ -11,21 +11,25 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
-from dray.backends.docker.engine import Engine, settle
+from dray.backends.docker.engine import Engine
+from dray.backends.docker.wire import Connection, settle
 from dray.errors import Unavailable
 from dray.runner import AGENT
 from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN = 60  # seconds
+_REFUSALS: dict[int, type[Exception]] = {errno.ENOENT: FileNotFoundError, errno.EEXIST: FileExistsError}
 
 
 class Agent:
     """A conversation with one sandbox. `changed` is called once when something changed after the last `look`."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, changed: Callable[[], None]) -> None:
-        self._reader, self._writer, self._changed = reader, writer, changed
+    def __init__(self, connection: Connection, changed: Callable[[], None]) -> None:
+        self.changed = changed
+        self._reader, self._writer = connection
         self._asked: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
         self._buffer = bytearray()
@@ -33,10 +37,8 @@ class Agent:
 
     @classmethod
     async def open(cls, engine: Engine, sandbox: str, changed: Callable[[], None]) -> Agent:
-        """Raises Unavailable, or APIError when the sandbox is not there or not running."""
-        exec_id = (await engine.call(engine.api.exec_create, sandbox, list(AGENT), stdin=True, stdout=True, stderr=False))["Id"]
-        reader, writer = await engine.stream("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
-        return cls(reader, writer, changed)
+        """Raises Unavailable, also when the sandbox is not there or not running."""
+        return cls(await engine.execute(sandbox, list(AGENT)), changed)
 
     @property
     def alive(self) -> bool:
@@ -50,25 +52,31 @@ class Agent:
         """Up to `size` bytes; empty at the file's end. Raises FileNotFoundError."""
         return await self._ask(f"read {name} {offset} {size}")
 
+    async def write(self, name: str, content: bytes) -> None:
+        """A file of up to MAX_WRITE bytes, complete and once: raises FileExistsError where there is one."""
+        await self._ask(f"write {name} {len(content)}", content)
+
     async def drop(self, name: str) -> None:
-        await self._ask(f"drop {name}")
+        """Gone already is fine."""
+        with suppress(FileNotFoundError):
+            await self._ask(f"drop {name}")
 
     async def close(self) -> None:
         await end(self._listening)
 
-    async def _ask(self, request: str) -> bytes:
+    async def _ask(self, request: str, content: bytes = b"") -> bytes:
         if not self.alive:
             raise Unavailable("engine: the sandbox's agent has ended")
         self._number += 1
         number = self._number
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(f"{number} {request}\n".encode())
+            self._writer.write(f"{number} {request}\n".encode() + content)
             await self._writer.drain()
             return await asyncio.wait_for(answer, _ANSWER_WITHIN)
+        except (FileNotFoundError, FileExistsError):
+            raise
         except (OSError, TimeoutError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
             raise Unavailable(f"engine: the sandbox's agent does not answer: {error}") from error
         finally:
             self._asked.pop(number, None)
@@ -84,18 +92,18 @@ class Agent:
                 if not answer.done():
                     answer.set_exception(Unavailable("engine: the sandbox's agent has ended"))
             await settle(self._writer)
-            self._changed()
+            self.changed()
 
     async def _answer(self, line: bytes) -> None:
         number, size = (int(word) for word in line.split())
         if number == 0:
-            return self._changed()
+            return self.changed()
         body = await self._take(size) if size > 0 else b""
         answer = self._asked.get(number)
         if answer is None or answer.done():
             return None
         if size < 0:
-            answer.set_exception(FileNotFoundError() if -size == errno.ENOENT else Unavailable(f"engine: agent: {os.strerror(-size)}"))
+            answer.set_exception(_REFUSALS.get(-size, Unavailable)(f"engine: agent: {os.strerror(-size)}"))
         else:
             answer.set_result(body)
         return None

@@ -1,42 +1,51 @@
-"""The Docker engine: control calls by the SDK in a bounded pool of threads, streams by asyncio.
+"""The Docker engine: its calls, and its events.
 
-Errors: an engine that does not answer, or answers 5xx, is `Unavailable`; what it refuses (4xx) is the SDK's own
-`docker.errors.APIError`, for the caller to tell by its status code.
+Errors: an engine that does not answer, or answers 5xx, is `Unavailable`; what it refuses (4xx) is `Refused`, for the
+caller to tell by its status code, or `Unavailable` too where the caller says that it must be done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlencode
 
 import docker
 import orjson
 import requests
 from docker.errors import APIError, DockerException
-from docker.types import LogConfig
 from docker.utils import kwargs_from_env
 
+from dray.backends.docker.wire import Answer, Body, Connection, Wire, chunks, settle
 from dray.errors import BadSetting, Unavailable
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_CALLS = 8  # control calls at once
-_TIMEOUT = 60  # seconds for one control call
+_CALLS = 8  # at once
+_TIMEOUT = 60  # seconds for one call
 _PULL_TIMEOUT = 900  # seconds without a word of progress in a pull
 _API = "1.41"
 _FOLDER = 1 << 31  # Go's os.ModeDir
-NO_LOG = LogConfig(type="none")  # nothing is read from a container's own streams
+NO_LOG = {"Type": "none"}  # nothing is read from a container's own streams
 
 
 class Faltering(Unavailable):
     """The engine answered, with a 5xx: it may pass, or be what it makes of this request every time."""
+
+
+class Refused(Exception):
+    """The engine's 4xx."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Missing(Refused):
+    """404: there is no such thing, or something that it needs is not there."""
 
 
 class Engine:
@@ -44,100 +53,144 @@ class Engine:
 
     def __init__(self) -> None:
         try:
-            self.api = docker.APIClient(timeout=_TIMEOUT, max_pool_size=_CALLS, version=_API, **kwargs_from_env())
             self.pulls = docker.APIClient(timeout=_PULL_TIMEOUT, version=_API, **kwargs_from_env())
-        except (DockerException, TypeError) as error:
+            self._wire = Wire()
+        except (DockerException, TypeError, OSError) as error:
             raise BadSetting(f"DOCKER_HOST: {error}") from None
-        for client in (self.api, self.pulls):
-            client.trust_env = False  # REQUESTS_CA_BUNDLE would take the place of DOCKER_CERT_PATH's ca.pem
+        self.pulls.trust_env = False  # REQUESTS_CA_BUNDLE would take the place of DOCKER_CERT_PATH's ca.pem
         self._threads = ThreadPoolExecutor(_CALLS, "engine")
+        self._calls = asyncio.Semaphore(_CALLS)
 
-    async def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """One control call in the pool."""
+    async def ask(self, method: str, path: str, body: object = None, **query: object) -> Any:
+        """What the engine answers, decoded from JSON; None where it says nothing."""
+        content = b"" if body is None else orjson.dumps(body)
+        answer = await self._answer(method, path, query, "application/json", content)
+        return orjson.loads(answer.body) if answer.body else None
+
+    async def must(self, method: str, path: str, body: object = None, **query: object) -> Any:
+        """The same, of what an engine in order does not refuse, or no longer in a moment: Unavailable."""
+        try:
+            return await self.ask(method, path, body, **query)
+        except Refused as error:
+            raise Unavailable(f"engine: {error}") from error
+
+    async def remove(self, container: str) -> None:
+        """By force, with its anonymous volumes. Gone already is fine; one whose removal is under way is Unavailable."""
+        try:
+            await self.ask("DELETE", f"/containers/{container}", v=True, force=True)
+        except Missing:
+            return
+        except Refused as error:
+            raise Unavailable(f"engine: {error}") from error
+
+    async def remove_volume(self, name: str) -> None:
+        """Gone already is fine; one still in use is Unavailable."""
+        try:
+            await self.ask("DELETE", f"/volumes/{name}")
+        except Missing:
+            return
+        except Refused as error:
+            raise Unavailable(f"engine: {error}") from error
+
+    async def containers(self, label: str) -> list[dict[str, Any]]:
+        """All that carry the label (`name=value`), whether they run or not."""
+        return list(await self.ask("GET", "/containers/json", all=True, filters={"label": [label]}))
+
+    async def lay(self, container: str, folder: str, archive: Body) -> None:
+        """Unpack a tar archive in a folder of the container. What is there by the same name is replaced."""
+        await self._answer("PUT", f"/containers/{container}/archive", {"path": folder}, "application/x-tar", archive)
+
+    async def fetch(self, container: str, path: str) -> bytes:
+        """A file or folder of the container as a tar archive."""
+        return (await self._answer("GET", f"/containers/{container}/archive", {"path": path})).body
+
+    async def load(self, archive: bytes) -> None:
+        """An image, as `docker save` writes it."""
+        await self._answer("POST", "/images/load", {"quiet": True}, "application/x-tar", archive)
+
+    async def is_folder(self, container: str, path: str) -> bool:
+        """Whether the container, not started yet, has a folder there."""
+        try:
+            answer = await self._answer("HEAD", f"/containers/{container}/archive", {"path": path})
+        except Missing:
+            return False
+        stat = orjson.loads(base64.b64decode(answer.headers["x-docker-container-path-stat"]))
+        return bool(stat["mode"] & _FOLDER)
+
+    async def thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """A call of the SDK's, which blocks."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
         except APIError as error:
-            if status_of(error) < 500:
-                raise
-            raise Faltering(f"engine: {error.explanation or error}") from error
+            raise _fault(error.response.status_code if error.response is not None else 0, str(error.explanation or error)) from error
         except (requests.exceptions.RequestException, DockerException, OSError) as error:
             raise Unavailable(f"engine: {error}") from error
 
-    async def is_folder(self, container: str, path: str) -> bool:
-        """Whether the container, not started yet, has a folder there."""
-        url, params = f"{self.api.base_url}/v{_API}/containers/{container}/archive", {"path": path}
-        answer = await self.call(self.api.head, url, params=params, timeout=_TIMEOUT)
-        stat = orjson.loads(base64.b64decode(answer.headers.get("X-Docker-Container-Path-Stat", "e30=")))
-        return bool(stat.get("mode", 0) & _FOLDER)
+    async def execute(self, container: str, words: list[str]) -> Connection:
+        """A process in a running container: its stdin, and its stdout in the engine's frames. The caller closes the writer."""
+        config = {"Cmd": words, "AttachStdin": True, "AttachStdout": True, "AttachStderr": False, "Tty": False}
+        exec_id = (await self.must("POST", f"/containers/{container}/exec", config))["Id"]
+        return await self._stream("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self.api.close()
-        self.pulls.close()
-
-    async def stream(self, method: str, path: str, body: object = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A call whose answer is a stream: the two ends, after the answer's head. The caller closes the writer."""
-        content = b"" if body is None else orjson.dumps(body)
-        headers = {"Host": "docker", "Content-Type": "application/json", "Content-Length": len(content), "Connection": "Upgrade", "Upgrade": "tcp"}
-        head = "\r\n".join([f"{method} /v{_API}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""])
-        try:
-            reader, writer = await self._connect()
-        except OSError as error:
-            raise Unavailable(f"engine: {error}") from error
-        try:
-            writer.write(head.encode() + content)
-            answer = await reader.readuntil(b"\r\n\r\n")
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            writer.close()
-            raise Unavailable(f"engine: {error}") from error
-        if answer.split(b" ", 2)[1] not in (b"101", b"200"):
-            writer.close()
-            raise Unavailable(f"engine: {method} {path}: {answer.splitlines()[0].decode(errors='replace')}")
-        return reader, writer
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-        parts = urlsplit(host)
-        if parts.scheme == "unix":
-            return await asyncio.open_unix_connection(parts.path, limit=2**20)
-        return await asyncio.open_connection(parts.hostname, parts.port or 2375, ssl=_tls_context(), limit=2**20)
-
-    async def events(self, filters: dict[str, list[str]]) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, **filters: list[str]) -> AsyncIterator[dict[str, Any]]:
         """The engine's events that match, as they come; the first is {} once listening has begun. Ends in Unavailable."""
-        query = quote(orjson.dumps(filters).decode())
-        reader, writer = await self.stream("GET", f"/events?filters={query}")
+        connection = await self._stream("GET", f"/events?{_query({'filters': filters})}")
         try:
             yield {}
-            while True:
-                size = int((await reader.readuntil(b"\r\n"))[:-2] or b"0", 16)  # chunked transfer encoding
-                chunk = await reader.readexactly(size + 2)
+            async for chunk in chunks(connection.reader):
                 for line in chunk.splitlines():
                     if line.strip():
                         yield orjson.loads(line)
-                if size == 0:
-                    raise Unavailable("engine: its events ended")
-        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+            raise Unavailable("engine: its events ended")
+        except (OSError, ValueError, EOFError) as error:
             raise Unavailable(f"engine: {error}") from error
         finally:
-            await settle(writer)
+            await settle(connection.writer)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._wire.close()
+        self.pulls.close()
+
+    async def _answer(self, method: str, path: str, query: Mapping[str, object], kind: str = "", body: Body = b"") -> Answer:
+        try:
+            async with self._calls, asyncio.timeout(_TIMEOUT if isinstance(body, bytes) else None):
+                answer = await self._wire.ask(method, f"/v{_API}{path}?{_query(query)}", kind, body)
+        except TimeoutError as error:
+            raise Unavailable(f"engine: no answer to {method} {path} in {_TIMEOUT} s") from error
+        except (OSError, EOFError, ValueError) as error:
+            raise Unavailable(f"engine: {error}") from error
+        if answer.status >= 400:
+            raise _fault(answer.status, _message(answer))
+        return answer
+
+    async def _stream(self, method: str, path: str, body: object = None) -> Connection:
+        content = b"" if body is None else orjson.dumps(body)
+        try:
+            answer, connection = await self._wire.stream(method, f"/v{_API}{path}", "application/json", content)
+        except (OSError, EOFError, ValueError) as error:
+            raise Unavailable(f"engine: {error}") from error
+        if answer.status >= 300:
+            connection.writer.close()
+            raise Unavailable(f"engine: {method} {path}: it answered {answer.status}")
+        return connection
 
 
-def status_of(error: APIError) -> int:
-    return int(error.response.status_code) if error.response is not None else 0
+def _fault(status: int, message: str) -> Exception:
+    if status >= 500:
+        return Faltering(f"engine: {message}")
+    return Missing(status, message) if status == 404 else Refused(status, message)
 
 
-async def settle(writer: asyncio.StreamWriter) -> None:
-    """Close a stream and wait until it is closed."""
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
+def _message(answer: Answer) -> str:
+    """The engine's own words; it has none for a HEAD."""
+    try:
+        return str(orjson.loads(answer.body)["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return answer.body.decode(errors="replace") or f"it answered {answer.status}"
 
 
-def _tls_context() -> ssl.SSLContext | None:
-    if not os.environ.get("DOCKER_TLS_VERIFY"):
-        return None
-    folder = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")  # noqa: PTH111 (as the SDK has it)
-    context = ssl.create_default_context(cafile=os.path.join(folder, "ca.pem"))  # noqa: PTH118
-    context.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))  # noqa: PTH118
-    return context
+def _query(query: Mapping[str, object]) -> str:
+    words = {name: orjson.dumps(value).decode() if isinstance(value, dict | bool) else str(value) for name, value in query.items()}
+    return urlencode(words)

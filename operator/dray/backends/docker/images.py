@@ -1,4 +1,4 @@
-"""Images of steps: looked up, pulled when absent, refreshed on request, each pull told of in the operator's log."""
+"""Images of steps: looked up, pulled when absent, refreshed on request, pinned; each pull is told of in the operator's log."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from docker.errors import APIError, ImageNotFound, NotFound
 from docker.utils import parse_repository_tag
 
-from dray.backends.docker.engine import Engine, status_of
-from dray.errors import Unavailable
-from dray.spec import Step
-from dray.state import Fault, Reason
+from dray.backends.docker.engine import Engine, Missing, Refused
+from dray.errors import FieldError, Invalid, Unavailable
+from dray.pod import Fault
+from dray.reason import Reason
+from dray.spec import JobSpec
 
 log = logging.getLogger(__name__)
 _TRIES = 3
@@ -23,10 +23,12 @@ _FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after
 
 @dataclass(frozen=True)
 class Found:
-    """An image on the engine. `command`: what it runs, entrypoint and command in one."""
+    """An image on the engine. `entrypoint`, `args`: what it runs; `digests`: the names under which registries have it."""
 
     id: str
-    command: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    args: tuple[str, ...]
+    digests: tuple[str, ...]
 
 
 class PullFailed(Exception):
@@ -43,40 +45,48 @@ class Images:
     async def find(self, source: str) -> Found | None:
         """The image as the engine has it now."""
         try:
-            found = await self._engine.call(self._engine.api.inspect_image, source)
-        except ImageNotFound:
+            found = await self._engine.ask("GET", f"/images/{source}/json")
+        except Missing:
             return None
         config = found.get("Config") or {}
-        return Found(found["Id"], (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))
+        return Found(found["Id"], tuple(config.get("Entrypoint") or ()), tuple(config.get("Cmd") or ()), tuple(found.get("RepoDigests") or ()))
 
-    async def pull(self, step: Step) -> Found | Fault:
+    async def pull(self, source: str, refresh: bool) -> Found | Fault:
         """The image, pulled where it is absent or to be refreshed; a fault when it cannot be had."""
-        lock = self._pulling.setdefault(step.source, asyncio.Lock())
+        lock = self._pulling.setdefault(source, asyncio.Lock())
         try:
             async with lock:
-                before = await self.find(step.source)
-                if before is not None and not step.refresh:
+                before = await self.find(source)
+                if before is not None and not refresh:
                     return before
-                fault = await self._pull(step.source)
-                found = await self.find(step.source)
+                fault = await self._pull(source)
+                found = await self.find(source)
         finally:
             if not lock.locked():
-                self._pulling.pop(step.source, None)
+                self._pulling.pop(source, None)
         if fault is not None or found is None:
-            return fault or Fault(Reason.IMAGE_NOT_FOUND, f"image {step.source} was pulled but is not there")
+            return fault or Fault(Reason.IMAGE_NOT_FOUND, f"image {source} was pulled but is not there")
         if before is not None and before.id != found.id:
             await self._remove(before.id)
         return found
+
+    async def pin(self, spec: JobSpec) -> tuple[str, ...]:
+        """By step, the digest under which its registry has the image, or the engine's id of one that was only built here."""
+        had = await asyncio.gather(*(self.pull(step.source, step.refresh) for step in spec.steps))
+        faults = [FieldError(f"steps[{step}].source", found.message) for step, found in enumerate(had) if isinstance(found, Fault)]
+        if faults:
+            raise Invalid(faults)
+        return tuple(_pinned(step.source, found) for step, found in zip(spec.steps, had, strict=True) if isinstance(found, Found))
 
     async def _pull(self, source: str) -> Fault | None:
         pause = _FIRST_PAUSE
         for tries_left in reversed(range(_TRIES)):
             try:
-                await self._engine.call(self._pull_once, source)
+                await self._engine.thread(self._pull_once, source)
                 return None
-            except NotFound as error:
-                return Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: {error.explanation}")
-            except (PullFailed, Unavailable, APIError) as error:
+            except Missing as error:
+                return Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: {error}")
+            except (PullFailed, Unavailable, Refused) as error:
                 if not tries_left:
                     return Fault(Reason.IMAGE_PULL_FAILED, f"image {source}: {error}")
                 log.warning("pulling %s failed, trying again in %.0f s: %s", source, pause, error)
@@ -95,10 +105,16 @@ class Images:
     async def _remove(self, image_id: str) -> None:
         """The image that a refresh replaced; one still in use stays, as in the original."""
         try:
-            await self._engine.call(self._engine.api.remove_image, image_id)
+            await self._engine.ask("DELETE", f"/images/{image_id}")
             log.info("removed the image %s that a refresh replaced", image_id)
-        except APIError as error:
-            log.info("kept the image %s that a refresh replaced: %s", image_id, error.explanation if status_of(error) else error)
+        except Refused as error:
+            log.info("kept the image %s that a refresh replaced: %s", image_id, error)
+
+
+def _pinned(source: str, found: Found) -> str:
+    repository = parse_repository_tag(source)[0].removeprefix("docker.io/").removeprefix("library/")
+    own = [digest for digest in found.digests if digest.partition("@")[0] == repository]
+    return (*own, *found.digests, found.id)[0]
 
 
 def _milestones(progress: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -8,22 +8,22 @@ by all jobs and read-only to them, gets the runner. Both are named by the runner
 from __future__ import annotations
 
 import hashlib
-import io
 import secrets
-import tarfile
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from docker.errors import APIError, ImageNotFound, NotFound
 
 from dray import runner
 from dray.backends.docker import names
-from dray.backends.docker.engine import NO_LOG, Engine
+from dray.backends.docker.archive import packed, unpacked
+from dray.backends.docker.engine import NO_LOG, Engine, Missing, Refused
 from dray.errors import BadSetting, Unavailable
 
 _CAPABILITIES = ["DAC_OVERRIDE", "FOWNER"]  # the agent reads and removes what any step made, whatever its mode
 _ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarch64")}  # e_machine of the ELF header
+_NO_NETWORK = "none"
+_OWN_NETWORKS = ("bridge", _NO_NETWORK)  # what every engine has
 
 
 @dataclass(frozen=True)
@@ -46,83 +46,102 @@ class Sandboxes:
     def runner_volume(self) -> str:
         return f"dray-runner-{self._hash}"
 
-    def binds(self, volume: str) -> list[str]:
+    def binds(self, pod: str) -> list[str]:
         """A job's volume and the runner, for a sandbox or a box; `z`: shared, where the host has SELinux."""
-        return [f"{volume}:{runner.VOLUME_DIR}:rw,z", f"{self.runner_volume}:{runner.RUNNER_DIR}:ro,z"]
+        return [f"{pod}:{runner.VOLUME_DIR}:rw,z", f"{self.runner_volume}:{runner.RUNNER_DIR}:ro,z"]
 
     async def prepare(self) -> None:
         """The image on the engine and the runner in its volume. Raises BadSetting when the engine is of another architecture."""
-        architecture = (await self.engine.call(self.engine.api.version))["Arch"]
+        architecture = (await self.engine.must("GET", "/version"))["Arch"]
         built, _ = _ARCHITECTURES.get(self.binary[18:20], ("another architecture", ""))
         if architecture != built:
             raise BadSetting(f"the engine is {architecture}, this runner is built for {built}: run Dray on a machine of the engine's kind")
         await self._load()
         await self._check_volume()
 
-    async def make(self, job_id: str, volume: str) -> None:
-        """A running sandbox for the job; one that is there but not running is replaced."""
-        api, name = self.engine.api, names.sandbox(job_id)
-        await self.remove(name)
-        config = {"name": name, "labels": names.labels(self.instance, job_id), "host_config": self._host_config(volume)}
+    async def make(self, pod: str, labels: dict[str, str], network: str) -> tuple[str, str]:
+        """The pod's volume and a running sandbox: its id and its network. One that is there but does not run is replaced.
+
+        The network is `none` where the engine has no such network or lets no container join it: a box sees it by that.
+        """
+        await self.engine.must("POST", "/volumes/create", {"Name": pod, "Labels": labels})
+        if network not in _OWN_NETWORKS and not await self._has(network):
+            network = _NO_NETWORK
         try:
-            await self.engine.call(api.create_container, self.image, **config)
-        except ImageNotFound:
+            return await self._run(pod, labels, network), network
+        except Refused as error:
+            if network in _OWN_NETWORKS:
+                raise Unavailable(f"engine: {error}") from error
+            return await self._run(pod, labels, _NO_NETWORK), _NO_NETWORK
+
+    async def _has(self, network: str) -> bool:
+        """The host's own network is no job's to join."""
+        try:
+            found = await self.engine.ask("GET", f"/networks/{network}")
+        except Missing:
+            return False
+        return bool(found["Name"] == network and found["Driver"] != "host")
+
+    async def _run(self, pod: str, labels: dict[str, str], network: str) -> str:
+        name = names.sandbox(pod)
+        config = {"Image": self.image, "Labels": labels, "HostConfig": self._host_config(pod, network)}
+        try:
+            made = await self._create(name, config)
+        except Missing:
             await self._load()
-            await self.engine.call(api.create_container, self.image, **config)
-        except APIError as error:  # the name is taken: the one before is not yet gone
-            raise Unavailable(f"engine: {error.explanation}") from error
-        try:
-            await self.engine.call(api.start, name)
-        except APIError as error:
-            raise Unavailable(f"engine: {error.explanation}") from error
+            made = await self._create(name, config)
+        await self.engine.ask("POST", f"/containers/{made}/start")
+        return made
 
-    async def remove(self, container: str) -> None:
+    async def _create(self, name: str, config: dict[str, Any]) -> str:
         try:
-            await self.engine.call(self.engine.api.remove_container, container, v=True, force=True)
-        except NotFound:
-            return
-        except APIError as error:  # its removal is under way
-            raise Unavailable(f"engine: {error.explanation}") from error
+            return str((await self.engine.ask("POST", "/containers/create", config, name=name))["Id"])
+        except Refused as error:
+            if error.status != 409:
+                raise
+        found = await self.engine.must("GET", f"/containers/{name}/json")
+        if found["State"]["Running"] and found["HostConfig"]["NetworkMode"] == config["HostConfig"]["NetworkMode"]:
+            return str(found["Id"])
+        await self.engine.remove(name)
+        return str((await self.engine.must("POST", "/containers/create", config, name=name))["Id"])
 
-    def _host_config(self, volume: str) -> Any:
-        return self.engine.api.create_host_config(
-            binds=self.binds(volume), log_config=NO_LOG, cap_drop=["ALL"], cap_add=_CAPABILITIES, security_opt=["no-new-privileges"], read_only=True
-        )
+    def _host_config(self, pod: str, network: str) -> dict[str, Any]:
+        return {
+            "NetworkMode": network,
+            "Binds": self.binds(pod),
+            "LogConfig": NO_LOG,
+            "CapDrop": ["ALL"],
+            "CapAdd": _CAPABILITIES,
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+        }
 
     async def _load(self) -> None:
         try:
-            await self.engine.call(self.engine.api.inspect_image, self.image)
-        except ImageNotFound:
-            await self.engine.call(self._load_now)
-
-    def _load_now(self) -> None:
-        for _ in self.engine.api.load_image(self._archive()):  # type: ignore[no-untyped-call]
-            pass
+            await self.engine.ask("GET", f"/images/{self.image}/json")
+        except Missing:
+            await self.engine.load(self._archive())
 
     async def _check_volume(self) -> None:
         """A volume half filled by a crash stays so: compare, and lay the runner there anew."""
-        api, name = self.engine.api, f"{self.runner_volume}-{secrets.token_hex(4)}"
-        config = api.create_host_config(binds=[f"{self.runner_volume}:{runner.RUNNER_DIR}:rw,z"])
-        await self.engine.call(api.create_container, self.image, name=name, host_config=config, labels={names.INSTANCE: self.instance})
+        name = f"{self.runner_volume}-{secrets.token_hex(4)}"
+        config = {"Image": self.image, "Labels": {names.INSTANCE: self.instance}, "HostConfig": {"Binds": [f"{self.runner_volume}:{runner.RUNNER_DIR}:rw,z"]}}
+        await self.engine.must("POST", "/containers/create", config, name=name)
         try:
             if await self._held(name) != self.binary:
-                await self.engine.call(api.put_archive, name, runner.RUNNER_DIR, _tar({"dray-runner": (0o755, self.binary)}))
+                await self.engine.lay(name, runner.RUNNER_DIR, packed({"dray-runner": (0o755, self.binary)}))
         finally:
-            await self.remove(name)
+            await self.engine.remove(name)
 
     async def _held(self, container: str) -> bytes | None:
         try:
-            blocks, _ = await self.engine.call(self.engine.api.get_archive, container, runner.RUNNER)
-            packed = io.BytesIO(await self.engine.call(lambda: b"".join(blocks)))
-        except NotFound:
+            return unpacked(await self.engine.fetch(container, runner.RUNNER), "dray-runner")
+        except Missing:
             return None
-        with tarfile.open(fileobj=packed) as archive:
-            file = archive.extractfile("dray-runner")
-            return file.read() if file else None
 
     def _archive(self) -> bytes:
         """The image, as `docker load` takes it."""
-        layer = _tar({".dray/": (0o1777, b""), ".dray-bin/": (0o755, b""), ".dray-bin/dray-runner": (0o755, self.binary)})
+        layer = packed({".dray/": (0o1777, b""), ".dray-bin/": (0o755, b""), ".dray-bin/dray-runner": (0o755, self.binary)})
         architecture, _ = _ARCHITECTURES[self.binary[18:20]]
         config = orjson.dumps(
             {
@@ -133,21 +152,4 @@ class Sandboxes:
             }
         )
         manifest = orjson.dumps([{"Config": "config.json", "RepoTags": [self.image], "Layers": ["layer.tar"]}])
-        return _tar({"layer.tar": (0o644, layer), "config.json": (0o644, config), "manifest.json": (0o644, manifest)})
-
-
-def _tar(files: dict[str, tuple[int, bytes]]) -> bytes:
-    """An archive of name → (mode, content); a name with a final slash is a directory."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, (mode, content) in files.items():
-            entry = tarfile.TarInfo(name.rstrip("/"))
-            entry.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
-            entry.mode, entry.size = mode, len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return packed.getvalue()
-
-
-def empty_file(path: str) -> bytes:
-    """An archive that lays an empty file, writable by all, at an absolute path of a container."""
-    return _tar({path.lstrip("/"): (0o666, b"")})
+        return packed({"layer.tar": (0o644, layer), "config.json": (0o644, config), "manifest.json": (0o644, manifest)})

@@ -1,0 +1,100 @@
+"""The connection to Redis: what it waits for, and how its failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from dray.errors import Unavailable
+
+PATIENCE = 8.0  # seconds for one call, with all that the client does again
+BLOCKING = 1.0  # seconds that a blocking command waits: less than _REPLY, or its reply would never be seen
+_REPLY = 3.0  # seconds for one reply
+_CONNECT = 3.0
+_CONNECTIONS = 64  # at most; who finds none free waits for one
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Redis errors as Unavailable: not reachable, full, read-only, loading: each passes, none says anything of a job."""
+    try:
+        yield
+    except RedisError as error:
+        raise Unavailable(f"Redis: {error}") from error
+
+
+def available(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The call, raising Unavailable where Redis fails or has not answered within PATIENCE."""
+
+    @wraps(call)
+    async def answered(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await call(*args, **kwargs)
+        except RedisError as error:
+            raise Unavailable(f"Redis: {error}") from error
+        except TimeoutError:
+            raise Unavailable(f"Redis does not answer within {PATIENCE:.0f} seconds") from None
+
+    return answered
+
+
+class Connection:
+    """A pool of connections to one Redis. The parts of the Store are made on it."""
+
+    def __init__(self, url: str) -> None:
+        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2, supported_errors=(RedisConnectionError, RedisTimeoutError))
+        pool = redis.BlockingConnectionPool.from_url(
+            url, max_connections=_CONNECTIONS, timeout=PATIENCE, retry=retry, socket_timeout=_REPLY, socket_connect_timeout=_CONNECT
+        )
+        # Any: the client's own types cover its synchronous twin too, and so say nothing.
+        self._redis: Any = redis.Redis.from_pool(pool)
+        self._scripts: dict[str, Any] = {}
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    @available
+    async def ping(self) -> None:
+        await self._redis.ping()
+
+    @available
+    async def weaknesses(self) -> list[str]:
+        """Settings of this Redis with which a promise may be broken, each in words; none known where it does not tell its settings."""
+        wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+        try:
+            found = await self._redis.config_get(*wanted)
+        except ResponseError:
+            return []
+        return [f"{name} is {found[name]}, not {value}" for name, value in wanted.items() if found.get(name) not in (None, value)]
+
+    async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """One round trip, as soon as Redis knows the script."""
+        if script not in self._scripts:
+            self._scripts[script] = self._redis.register_script(script)
+        return await self._scripts[script](keys=keys, args=args)
+
+    async def _listen(self, channel: str) -> AsyncIterator[str | None]:
+        """What is published there; None when listening has begun, and every second without anything."""
+        with answering():
+            async with self._redis.pubsub() as listener:
+                await listener.subscribe(channel)
+                while True:
+                    message = await listener.get_message(timeout=BLOCKING)
+                    if message is None or message["type"] == "subscribe":
+                        yield None
+                    elif message["type"] == "message":
+                        yield message["data"].decode()

@@ -1,0 +1,181 @@
+"""Records: made, read, saved, and what clients tell of them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+import orjson
+
+from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale
+from dray.reason import Reason
+from dray.record import FINAL, Beside, Job, Phase, Told
+from dray.spec import JobSpec
+from dray.store import keys, scripts
+from dray.store.connection import Connection, available
+
+KEY_KEPT = 86_400  # seconds that an Idempotency-Key is remembered
+_BESIDE = ("doomed", "cancelled", "held", "owner", "fence", "version")
+
+
+class IdempotencyKey(NamedTuple):
+    """A client's word for one request, and what the request was: both only as digests."""
+
+    key: str
+    request: str
+
+    @classmethod
+    def of(cls, key: str, *request: str | bytes) -> IdempotencyKey:
+        return cls(_digest(key), _digest(*request))
+
+
+class Kept(NamedTuple):
+    """The small output of a step of another job."""
+
+    job_id: str
+    step: int
+
+
+class Records(Connection):
+    @available
+    async def create(self, job: Job, key: IdempotencyKey | None = None, kept: Kept | None = None) -> str:
+        """Record a new job: in the lists, waiting, and woken for; its id. Again with the same id: nothing more.
+
+        With a key that came before, in the same request: the id of the job that it made. Raises KeyReused where it was
+        another request. `kept` becomes an output of the same step of this job; raises NotKept where it is gone.
+        """
+        spec, indexes = job.spec.model_dump_json(exclude_unset=True), orjson.dumps(tuple(keys.indexes(job.spec)))
+        source = keys.outputs(kept.job_id) if kept else ""
+        found = await self._run(
+            scripts.CREATE,
+            [
+                *(keys.job(job.id), keys.SEQUENCE, keys.JOBS, keys.WAITING, keys.status(job.phase)),
+                *(keys.idempotency(key.key) if key else "", source, keys.outputs(job.id)),
+            ],
+            [
+                *(job.id, spec, orjson.dumps(job.dump()), brief(job.spec), indexes, keys.WAKE),
+                *(key.request if key else "", KEY_KEPT, kept.step if kept else ""),
+            ],
+        )
+        if found == b"reused":
+            raise KeyReused("this Idempotency-Key came before, with another request")
+        if found == b"gone":
+            raise NotKept("the output to go on from is no longer kept")
+        return str(found[0].decode())
+
+    @available
+    async def load(self, job_id: str) -> Job | None:
+        """The record, also a doomed one; None: there is none."""
+        spec, state, *beside = await self._redis.hmget(keys.job(job_id), "spec", "state", *_BESIDE)
+        if state is None:
+            return None
+        return Job.load(job_id, JobSpec.model_validate_json(spec), orjson.loads(state), _beside(*beside))
+
+    async def get(self, job_id: str) -> Job:
+        """The record as clients may see it. Raises NotFound."""
+        job = await self.load(job_id)
+        if job is None or job.told.doomed:
+            raise unknown(job_id)
+        return job
+
+    @available
+    async def save(self, job: Job) -> Job:
+        """Record a job that begins, goes on or ends; the record's new version. Raises Stale when it changed since it was read, or is another operator's."""
+        ended = "" if job.phase not in FINAL else job.finished_at or job.created_at
+        saved = await self._run(
+            scripts.SAVE,
+            [keys.job(job.id), keys.WAITING, keys.status(Phase.RUNNING), keys.status(job.phase), keys.FINISHED],
+            [job.id, job.version, job.fence, _nonce(), orjson.dumps(job.dump()), job.pod or "", ended, keys.NEWS],
+        )
+        if not saved:
+            raise Stale(job.id)
+        return replace(job, version=job.version + 1)
+
+    # --- what clients tell
+
+    @available
+    async def doom(self, job_id: str) -> None:
+        """Delete a job for its clients; an operator removes the rest. Raises NotFound."""
+        statuses = orjson.dumps([keys.status(phase) for phase in Phase if phase is not Phase.WAITING])
+        known = [keys.job(job_id), keys.JOBS, keys.WAITING, keys.ACTIVE, keys.FINISHED]
+        if not await self._run(scripts.DOOM, known, [job_id, _nonce(), statuses, keys.WAKE, keys.NEWS]):
+            raise unknown(job_id)
+
+    async def cancel(self, job_id: str) -> Job:
+        """The record after it. A job that has not begun has ended with this; another one's operator is told. Raises NotFound, Finished."""
+        while True:
+            job = await self.get(job_id)
+            if job.phase in FINAL or job.fence:
+                await self._cancel(job_id)
+                return await self.get(job_id)
+            try:
+                return await self.save(_cancelled(job))
+            except Stale:
+                continue
+
+    @available
+    async def _cancel(self, job_id: str) -> None:
+        _told(job_id, await self._run(scripts.CANCEL, [keys.job(job_id)], [job_id, _nonce(), keys.WAKE]))
+
+    @available
+    async def hold(self, job_id: str, held: bool) -> None:
+        """Begin no step of it, or go on. A job that waits keeps its place. Raises NotFound, Finished."""
+        _told(job_id, await self._run(scripts.HOLD, [keys.job(job_id), keys.WAITING], [job_id, int(held), keys.WAKE]))
+
+    # --- the end
+
+    @available
+    async def retire(self, job: Job) -> None:
+        """Nothing is left to do for this job. Raises Stale when it changed since it was read, as when it is doomed, or is another operator's."""
+        if not await self._run(scripts.RETIRE, [keys.job(job.id), keys.ACTIVE], [job.id, job.version, job.fence]):
+            raise Stale(job.id)
+
+    @available
+    async def forget(self, job: Job) -> None:
+        """Remove everything of a doomed job. Raises Stale where it is not doomed, or is another operator's."""
+        known = [keys.job(job.id), keys.ACTIVE, keys.log(job.id), keys.cursors(job.id), keys.outputs(job.id)]
+        if not await self._run(scripts.FORGET, known, [job.id, job.fence]):
+            raise Stale(job.id)
+
+
+def _beside(doomed: bytes | None, cancelled: bytes | None, held: bytes | None, *lease: bytes | None) -> Beside:
+    owner, fence, version = lease
+    told = Told(doomed is not None, int(cancelled or 0), held is not None)
+    return Beside(told, owner.decode() if owner else None, int(fence or 0), int(version or 0))
+
+
+def brief(spec: JobSpec) -> bytes:
+    """What a list shows of it, apart from the state."""
+    return orjson.dumps([spec.name, spec.labels])
+
+
+def unknown(job_id: str) -> NotFound:
+    return NotFound(f"there is no job {job_id[:64]}")
+
+
+def _cancelled(job: Job) -> Job:
+    now = time.time_ns() // 1000
+    return replace(job, phase=Phase.ERROR, reason=Reason.CANCELLED, message="cancelled before it began", finished_at=now)
+
+
+def _told(job_id: str, answer: bytes) -> None:
+    if answer == b"unknown":
+        raise unknown(job_id)
+    if answer == b"finished":
+        raise Finished(f"job {job_id} has already ended")
+
+
+def _digest(*parts: str | bytes) -> str:
+    found = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        found.update(len(raw).to_bytes(8, "big") + raw)
+    return found.hexdigest()
+
+
+def _nonce() -> str:
+    """A word for one call, the same when the client library sends the command again."""
+    return secrets.token_hex(8)

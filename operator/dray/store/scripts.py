@@ -1,0 +1,382 @@
+"""The scripts: each one change, whole or not at all.
+
+A client library may send a command again whose reply was lost. So each script can run twice: it is keyed by an id, by a
+record's version, by a log's cursor, or by `nonce`, a word of the caller's that is new in each call.
+
+A Redis that is full refuses a script at its first write, unless that write only removes: those that delete begin so.
+"""
+
+from __future__ import annotations
+
+CREATE = """
+local job, sequence, jobs, waiting, running, key, source, outputs = unpack(KEYS)
+local id, spec, state, brief, indexes, channel, body, lasting, step = unpack(ARGV)
+if body ~= '' then
+  local earlier = redis.call('GET', key)
+  if earlier then
+    if string.sub(earlier, 1, #body) ~= body then return 'reused' end
+    return {string.sub(earlier, #body + 2)}
+  end
+end
+if redis.call('EXISTS', job) == 1 then return {id} end
+if step ~= '' then
+  local output = redis.call('HGET', source, step)
+  if not output then return 'gone' end
+  redis.call('HSET', outputs, step, output)
+end
+local number = redis.call('INCR', sequence)
+redis.call('HSET', job, 'spec', spec, 'state', state, 'version', 0, 'sequence', number, 'brief', brief, 'indexes', indexes)
+for _, index in ipairs({jobs, waiting, running, unpack(cjson.decode(indexes))}) do redis.call('ZADD', index, number, id) end
+if body ~= '' then redis.call('SET', key, body .. ':' .. id, 'EX', lasting) end
+redis.call('PUBLISH', channel, id)
+return {id}
+"""
+
+SAVE = """
+local job, waiting, running, ended, finished = unpack(KEYS)
+local id, version, fence, nonce, state, pod, finished_at, channel = unpack(ARGV)
+local at, by, saved, doomed = unpack(redis.call('HMGET', job, 'version', 'fence', 'saved', 'doomed'))
+if not at or (by or '0') ~= fence then return 0 end
+if at ~= version then return saved == nonce and tonumber(at) == version + 1 and 1 or 0 end
+redis.call('HSET', job, 'state', state, 'pod', pod, 'version', version + 1, 'saved', nonce)
+if finished_at == '' then return 1 end
+redis.call('HSET', job, 'ended', 1)
+redis.call('ZREM', waiting, id)
+if not doomed then
+  redis.call('ZREM', running, id)
+  redis.call('ZADD', ended, redis.call('HGET', job, 'sequence'), id)
+  redis.call('ZADD', finished, finished_at, id)
+end
+redis.call('PUBLISH', channel, id)
+return 1
+"""
+
+# Nobody owns a job that has nothing left to be done, so whoever comes first may clean up after it once it is deleted.
+RETIRE = """
+local job, active = KEYS[1], KEYS[2]
+local id, version, fence = unpack(ARGV)
+local at, by, owner = unpack(redis.call('HMGET', job, 'version', 'fence', 'owner'))
+if at ~= version or (by or '0') ~= fence then return 0 end
+redis.call('ZREM', active, id)
+if owner then
+  redis.call('ZREM', active .. ':' .. owner, id)
+  redis.call('HDEL', job, 'owner', 'engine')
+end
+return 1
+"""
+
+FORGET = """
+local job, active, log, cursors, outputs = unpack(KEYS)
+local id, fence = ARGV[1], ARGV[2]
+local at, by, owner, doomed = unpack(redis.call('HMGET', job, 'version', 'fence', 'owner', 'doomed'))
+if not at then return 1 end
+if not doomed or (by or '0') ~= fence then return 0 end
+redis.call('UNLINK', job, log, cursors, outputs)
+redis.call('ZREM', active, id)
+if owner then redis.call('ZREM', active .. ':' .. owner, id) end
+return 1
+"""
+
+DOOM = """
+local job, jobs, waiting, active, finished = unpack(KEYS)
+local id, nonce, statuses, wake, news = unpack(ARGV)
+local sequence, doomed, owner, indexes = unpack(redis.call('HMGET', job, 'sequence', 'doomed', 'owner', 'indexes'))
+if not sequence then return 0 end
+if doomed then return doomed == nonce and 1 or 0 end
+for _, index in ipairs({jobs, waiting, finished}) do redis.call('ZREM', index, id) end
+for _, index in ipairs(cjson.decode(statuses)) do redis.call('ZREM', index, id) end
+for _, index in ipairs(cjson.decode(indexes or '[]')) do redis.call('ZREM', index, id) end
+redis.call('HSET', job, 'doomed', nonce)
+redis.call('HINCRBY', job, 'version', 1)
+redis.call('ZADD', owner and active .. ':' .. owner or active, sequence, id)
+redis.call('PUBLISH', wake, id)
+redis.call('PUBLISH', news, id)
+return 1
+"""
+
+CANCEL = """
+local job = KEYS[1]
+local id, nonce, wake = unpack(ARGV)
+local at, doomed, ended, by = unpack(redis.call('HMGET', job, 'version', 'doomed', 'ended', 'cancel'))
+if not at or doomed then return 'unknown' end
+if by == nonce then return 'done' end
+if ended then return 'finished' end
+redis.call('HSET', job, 'cancel', nonce)
+redis.call('HINCRBY', job, 'cancelled', 1)
+redis.call('HINCRBY', job, 'version', 1)
+redis.call('PUBLISH', wake, id)
+return 'done'
+"""
+
+HOLD = """
+local job, waiting = KEYS[1], KEYS[2]
+local id, hold, wake = unpack(ARGV)
+local sequence, doomed, ended, held, fence = unpack(redis.call('HMGET', job, 'sequence', 'doomed', 'ended', 'held', 'fence'))
+if not sequence or doomed then return 'unknown' end
+if ended then return 'finished' end
+if (hold == '1') == (held ~= false) then return 'done' end
+if hold == '1' then
+  redis.call('HSET', job, 'held', 1)
+  redis.call('ZREM', waiting, id)
+else
+  redis.call('HDEL', job, 'held')
+  if not fence then redis.call('ZADD', waiting, sequence, id) end
+end
+redis.call('HINCRBY', job, 'version', 1)
+redis.call('PUBLISH', wake, id)
+return 'done'
+"""
+
+# --- leases
+
+_NOW = """
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+# Uses what the script that begins with it has named: active, fences, prefix, operator, engine.
+_OWN = (
+    _NOW
+    + """
+local active, fences, operators, engines, replies, waiting = unpack(KEYS)
+local operator, engine, prefix, nonce = unpack(ARGV)
+
+local function own(id, sequence, from)
+  redis.call('ZREM', from, id)
+  if redis.call('EXISTS', prefix .. id) == 0 then return nil end
+  redis.call('ZADD', active .. ':' .. operator, sequence, id)
+  redis.call('HSET', prefix .. id, 'owner', operator, 'engine', engine, 'fence', redis.call('INCR', fences))
+  redis.call('HINCRBY', prefix .. id, 'version', 1)
+  return id
+end
+
+local before = redis.call('HGET', replies, operator)
+if before then
+  before = cjson.decode(before)
+  if before[1] == nonce then return before[2] end
+end
+if tonumber(redis.call('ZSCORE', operators, operator) or 0) <= now() then return {} end
+local found = {}
+"""
+)
+
+_REPLY = """
+if #found > 0 then redis.call('HSET', replies, operator, cjson.encode({nonce, found})) end
+return found
+"""
+
+BEGIN = (
+    _OWN
+    + """
+while #found == 0 do
+  local first = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
+  if not first[1] then break end
+  table.insert(found, own(first[1], first[2], waiting))
+end
+"""
+    + _REPLY
+)
+
+# Of the jobs nobody owns: deleted after their end, or an earlier version's. Then those of operators whose lease is over.
+ADOPT = (
+    _OWN
+    + """
+local takeover, count, forgotten = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+
+local function take(from)
+  local ids = redis.call('ZRANGE', from, 0, count - #found - 1, 'WITHSCORES')
+  for i = 1, #ids, 2 do table.insert(found, own(ids[i], ids[i + 1], from)) end
+end
+
+if count > 0 then take(active) end
+local gone = redis.call('ZRANGE', operators, '-inf', now(), 'BYSCORE', 'WITHSCORES')
+for i = 1, #gone, 2 do
+  local theirs, since = active .. ':' .. gone[i], now() - gone[i + 1]
+  if redis.call('EXISTS', theirs) == 0 then
+    if since > forgotten then
+      redis.call('ZREM', operators, gone[i])
+      redis.call('HDEL', engines, gone[i])
+      redis.call('HDEL', KEYS[7], gone[i])
+      redis.call('HDEL', replies, gone[i])
+    end
+  elseif #found < count and (redis.call('HGET', engines, gone[i]) == engine or (takeover > 0 and since > takeover)) then
+    take(theirs)
+  end
+end
+"""
+    + _REPLY
+)
+
+ADOPT_ONE = (
+    _OWN
+    + """
+local id = ARGV[5]
+if redis.call('ZSCORE', active .. ':' .. operator, id) then return {id} end
+local sequence = redis.call('ZSCORE', active, id)
+if sequence then table.insert(found, own(id, sequence, active)) end
+return found
+"""
+)
+
+ENLIST = (
+    _NOW
+    + """
+local operators, engines = KEYS[1], KEYS[2]
+local operator, engine, lease = unpack(ARGV)
+local expires = redis.call('ZSCORE', operators, operator)
+redis.call('ZADD', operators, now() + lease, operator)
+redis.call('HSET', engines, operator, engine)
+return (not expires or tonumber(expires) > now()) and 1 or 0
+"""
+)
+
+DISMISS = (
+    _NOW
+    + """
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('ZADD', KEYS[1], 'LT', now(), ARGV[1]) end
+"""
+)
+
+ALIVE = (
+    _NOW
+    + """
+return redis.call('ZRANGE', KEYS[1], '(' .. now(), '+inf', 'BYSCORE')
+"""
+)
+
+ACTIVE = """
+local active, engines = KEYS[1], KEYS[2]
+local engine, prefix = ARGV[1], ARGV[2]
+local found = {}
+
+local function add(from)
+  for _, id in ipairs(redis.call('ZRANGE', from, 0, -1)) do
+    local pod, state = unpack(redis.call('HMGET', prefix .. id, 'pod', 'state'))
+    if not pod and state then pod = cjson.decode(state).pod end
+    table.insert(found, {id, type(pod) == 'string' and pod or ''})
+  end
+end
+
+add(active)
+local known = redis.call('HGETALL', engines)
+for i = 1, #known, 2 do
+  if known[i + 1] == engine then add(active .. ':' .. known[i]) end
+end
+return found
+"""
+
+# --- logs and outputs
+
+APPEND = """
+local job, log, cursors = KEYS[1], KEYS[2], KEYS[3]
+local id, fence, attempt, start, finish, lines, payload, channel = unpack(ARGV)
+local at, by = unpack(redis.call('HMGET', job, 'version', 'fence'))
+if not at or (by or '0') ~= fence then return 0 end
+local kept = redis.call('HGET', cursors, attempt) or '0:0'
+if kept == finish then return 1 end
+if kept ~= start then return 0 end
+local first = redis.call('HINCRBY', cursors, 'lines', lines) - lines
+redis.call('XADD', log, '0-' .. string.format('%.0f', first + 1), 'attempt', attempt, 'blocks', payload)
+redis.call('HSET', cursors, attempt, finish)
+redis.call('PUBLISH', channel, id)
+return 1
+"""
+
+READ_LOG = """
+local job, log, cursors = KEYS[1], KEYS[2], KEYS[3]
+local index, count = tonumber(ARGV[1]), ARGV[2]
+local at, doomed, ended = unpack(redis.call('HMGET', job, 'version', 'doomed', 'ended'))
+if not at or doomed then return false end
+ended = ended and 1 or 0
+local total = tonumber(redis.call('HGET', cursors, 'lines') or 0)
+if index < 0 then index = math.max(total + index, 0) end
+if index >= total then return {index, ended, {}} end
+local first = redis.call('XREVRANGE', log, '0-' .. string.format('%.0f', index + 1), '-', 'COUNT', 1)
+return {index, ended, redis.call('XRANGE', log, first[1][1], '+', 'COUNT', count)}
+"""
+
+KEEP_OUTPUT = """
+local job, outputs = KEYS[1], KEYS[2]
+local fence, step, output = unpack(ARGV)
+local at, by = unpack(redis.call('HMGET', job, 'version', 'fence'))
+if not at or (by or '0') ~= fence then return 0 end
+redis.call('HSET', outputs, step, output)
+return 1
+"""
+
+# --- lists
+
+# KEYS: indexes that must all hold the job. Of the smallest, `most` entries from the cursor on are looked at, so that no
+# call takes long; what is returned first is where to go on, or false where there is no more.
+PAGE = """
+local cursor, newest, limit, most, prefix = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local smallest = 1
+for i = 2, #KEYS do
+  if redis.call('ZCARD', KEYS[i]) < redis.call('ZCARD', KEYS[smallest]) then smallest = i end
+end
+local found, looked, last = {}, 0, cursor
+local batch = math.min(most, math.max(limit + 1, 100))
+while looked < most do
+  local from, to = last == '' and '-inf' or '(' .. last, '+inf'
+  if newest then from, to = last == '' and '+inf' or '(' .. last, '-inf' end
+  local entries = redis.call(newest and 'ZREVRANGEBYSCORE' or 'ZRANGEBYSCORE', KEYS[smallest], from, to, 'WITHSCORES', 'LIMIT', 0, batch)
+  for i = 1, #entries, 2 do
+    local id, all = entries[i], true
+    for k = 1, #KEYS do
+      if k ~= smallest and not redis.call('ZSCORE', KEYS[k], id) then
+        all = false
+        break
+      end
+    end
+    if all then
+      if #found == limit then return {last, found} end
+      local brief, state = unpack(redis.call('HMGET', prefix .. id, 'brief', 'state'))
+      table.insert(found, {id, brief, state})
+    end
+    last = entries[i + 1]
+  end
+  looked = looked + #entries / 2
+  if #entries < 2 * batch then return {false, found} end
+end
+return {last, found}
+"""
+
+OUTDATED = """
+local finished = KEYS[1]
+local seconds, jobs, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local found = {}
+if seconds >= 0 then
+  local time = redis.call('TIME')
+  local before = (time[1] - seconds) * 1000000 + time[2]
+  found = redis.call('ZRANGE', finished, '-inf', string.format('%.0f', before), 'BYSCORE', 'LIMIT', 0, count)
+end
+local over = jobs >= 0 and redis.call('ZCARD', finished) - jobs or 0
+if over > #found then return redis.call('ZRANGE', finished, 0, math.min(over, count) - 1) end
+return found
+"""
+
+COUNTS = """
+local found = {}
+for i = 2, #KEYS do table.insert(found, redis.call('ZCARD', KEYS[i])) end
+table.insert(found, redis.call('ZCARD', KEYS[1]))
+local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
+table.insert(found, first and redis.call('HGET', ARGV[1] .. first, 'state') or false)
+return found
+"""
+
+# A job of a version that knew no indexes, put into them.
+UPGRADE = """
+local job, jobs, status, finished = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local id, brief, indexes, finished_at = unpack(ARGV)
+local sequence = redis.call('ZSCORE', jobs, id)
+if not sequence or redis.call('HEXISTS', job, 'indexes') == 1 then return end
+redis.call('HSET', job, 'brief', brief, 'indexes', indexes)
+redis.call('ZADD', status, sequence, id)
+for _, index in ipairs(cjson.decode(indexes)) do redis.call('ZADD', index, sequence, id) end
+if finished_at ~= '' then
+  redis.call('HSET', job, 'ended', 1)
+  redis.call('ZADD', finished, finished_at, id)
+end
+"""
