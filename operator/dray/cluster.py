@@ -9,13 +9,14 @@ import functools
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kubernetes import config
-from kubernetes.client import ApiClient, Configuration
 from urllib3.exceptions import HTTPError
 
 from dray.errors import BadSetting, Unavailable
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 _TIMEOUTS = (3, 10)  # seconds to connect, and for a reply
 _CONNECTIONS = 16
@@ -43,11 +44,13 @@ class Refused(Exception):
 class Cluster:
     """Every call raises Absent, Conflict or Refused as the answer says, and Unavailable when there is none."""
 
-    def __init__(self, configuration: Configuration, namespace: str) -> None:
-        configuration.retries = False
-        configuration.connection_pool_maxsize = _CONNECTIONS
-        self.configuration, self.namespace = configuration, namespace
-        self._client = ApiClient(configuration)
+    def __init__(self, client: ApiClient, namespace: str) -> None:
+        self._client, self.namespace = client, namespace
+
+    @property
+    def configuration(self) -> Any:
+        """Where the API server is, and who we are to it."""
+        return self._client.configuration
 
     def get(self, path: str) -> Any:
         return self._call("GET", path)
@@ -101,13 +104,19 @@ def _message(content: bytes) -> str:
 @functools.cache
 def cluster() -> Cluster:
     """The one that this process works with. Raises BadSetting."""
-    configuration = Configuration()
+    from kubernetes import client, config  # noqa: PLC0415 (half a second's work, that only this takes)
+
+    configuration = client.Configuration()
+    configuration.retries = False
+    configuration.connection_pool_maxsize = _CONNECTIONS
     try:
         if os.environ.get("KUBECONFIG") or not _ACCOUNT.exists():
             config.load_kube_config(client_configuration=configuration)
             _, context = config.list_kube_config_contexts()
-            return Cluster(configuration, context["context"].get("namespace", "default"))
-        config.load_incluster_config(client_configuration=configuration)
-        return Cluster(configuration, _ACCOUNT.read_text().strip())
+            namespace = context["context"].get("namespace", "default")
+        else:
+            config.load_incluster_config(client_configuration=configuration)
+            namespace = _ACCOUNT.read_text().strip()
+        return Cluster(client.ApiClient(configuration), namespace)
     except (config.ConfigException, OSError) as error:
         raise BadSetting(f"--kubernetes: there is no cluster to be found: {error}") from None

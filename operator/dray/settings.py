@@ -84,7 +84,9 @@ class Settings:
             return False
 
     def checked(self) -> Settings:
-        """Itself. Raises BadSetting where the settings together are unsafe."""
+        """Itself. Raises BadSetting where the settings together are unsafe, or make no sense."""
+        if not self.kubernetes and (self.namespaces or self.mirror_jobs):
+            raise BadSetting("--namespaces and --mirror-jobs say more of --kubernetes, which is missing")
         if not self.loopback and self.token is None and not self.no_auth:
             raise BadSetting(
                 f"--host {self.host} listens beyond this machine: set DRAY_TOKEN, which clients then send as 'Authorization: Bearer …', or say --no-auth"

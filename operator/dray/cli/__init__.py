@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -41,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
         parser_with_api.add_argument("-p", "--port", type=_port, help="port to listen on (3000)")
         parser_with_api.add_argument("--host", help="address to listen on (127.0.0.1)")
         parser_with_api.add_argument("--no-auth", action="store_true", default=None, help="listen beyond this machine without a token")
+    for parser_with_operator in (serve, operator):
+        group = parser_with_operator.add_argument_group("Kubernetes")
+        group.add_argument("--kubernetes", action="store_true", default=None, help="run the cluster's DrayJobs too (KUBECONFIG, or the pod's service account)")
+        group.add_argument("--namespaces", type=_namespaces, metavar="A,B", help="DrayJobs of these namespaces only (all)")
+        group.add_argument("--mirror-jobs", type=_namespace, metavar="NAMESPACE", help="show jobs that came another way as DrayJobs there")
     for any_parser in (serve, api, operator):
         any_parser.add_argument("--data-dir", type=Path, help="where Redis and outputs are kept (./dray-data)")
     return parser
@@ -50,3 +56,13 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 <= int(text[:6]) <= 65535:
         raise argparse.ArgumentTypeError("must be a port, 0 to 65535")
     return int(text)
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError("must be the name of a namespace")
+    return text
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    return tuple(_namespace(name.strip()) for name in text.split(","))

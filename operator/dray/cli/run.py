@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
@@ -25,6 +25,9 @@ from dray.settings import Settings
 from dray.store import Store
 from dray_api.app import create_app
 from dray_api.protocol import Protocol
+
+if TYPE_CHECKING:
+    from dray.crd.operator import DrayJobs
 
 log = logging.getLogger(__name__)
 _SHUTDOWN_WITHIN = 5  # seconds for requests under way
@@ -61,6 +64,15 @@ async def _operator(settings: Settings) -> None:
 
 
 # --- parts
+
+
+def _drayjobs(name: str, settings: Settings, store: Store) -> tuple[DrayJobs, ...]:
+    """One, or none. Raises BadSetting where there is no cluster to be found."""
+    if not settings.kubernetes:
+        return ()
+    from dray.crd.operator import DrayJobs  # noqa: PLC0415 (a second's work, that only this takes)
+
+    return (DrayJobs(name, settings, store),)
 
 
 class _Server(uvicorn.Server):

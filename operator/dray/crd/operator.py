@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from dray.cluster import Absent, Refused, cluster
 from dray.crd import measures
@@ -19,12 +20,14 @@ from dray.settings import Settings
 from dray.store import Filter, Store
 from dray.tasks import end
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LOOK = 15.0  # seconds between lists of all objects
 _STALLED = 60.0  # seconds that the watch may not tell of what a list shows
 _SWEEP = 600.0  # seconds between looks for jobs whose objects are gone
 _PAUSE = 2.0  # seconds before it is tried again
 _PAGE = 500
+_VANISHED = -1  # instead of the version of an object that is in no list any more
 
 
 class DrayJobs:
@@ -92,7 +95,7 @@ class DrayJobs:
     async def _lead(self) -> None:
         self._stalled_since = None
         controller = Controller(self._store, self._calls, self._settings)
-        watch = Watch(self._cluster, self._namespaces, controller.saw, controller.gone)
+        watch = Watch(self._cluster, self._namespaces, self._told(controller.saw), self._told(controller.gone))
         tasks = [asyncio.create_task(work) for work in (controller.run(), watch.run(), self._look(controller), self._sweep(controller))]
         try:
             await asyncio.gather(*tasks)
@@ -109,6 +112,15 @@ class DrayJobs:
 
     # --- what the watch may not tell
 
+    def _told(self, call: Callable[[T], None]) -> Callable[[T], None]:
+        """The call, which the watch makes: so it goes on."""
+
+        def told(what: T) -> None:
+            self._stalled_since = None
+            call(what)
+
+        return told
+
     async def _look(self, controller: Controller) -> None:
         """List all objects now and then. What a list showed twice and the watch did not tell in between is dealt with all the same."""
         missed: dict[str, int] = {}
@@ -121,15 +133,17 @@ class DrayJobs:
                 continue
             newer = {uid: version(body) for uid, body in found.items() if _newer(controller, uid, body)}
             untold = [uid for uid, known in newer.items() if missed.get(uid) == known]
-            missed = newer | {uid: 0 for uid in controller.known if uid not in found}
-            self._judge(bool(untold))
+            vanished = [uid for uid in controller.known if uid not in found]
+            unseen = [uid for uid in vanished if missed.get(uid) == _VANISHED]
+            missed = newer | dict.fromkeys(vanished, _VANISHED)
+            if untold or unseen:
+                self._stalled()
             for uid in untold:
                 controller.saw(found[uid])
+            for uid in unseen:
+                controller.gone(uid)
 
-    def _judge(self, stalled: bool) -> None:
-        if not stalled:
-            self._stalled_since = None
-            return
+    def _stalled(self) -> None:
         measures.STALLED.inc()
         log.error("the watch does not tell of objects that a list shows")
         self._stalled_since = self._stalled_since or time.monotonic()

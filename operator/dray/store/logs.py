@@ -90,7 +90,7 @@ class Logs(Connection):
         return tuple(found[-_LAST_LINES:])
 
     async def news(self) -> AsyncIterator[str | None]:
-        """Ids of jobs whose log grew, or that ended or were deleted; None when listening has begun, and every second without one."""
+        """Ids of jobs whose log grew or whose record was saved, deleted or removed; None when listening has begun, and every second without one."""
         async for job_id in self._listen(keys.NEWS):
             yield job_id
 
