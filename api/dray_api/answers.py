@@ -1,4 +1,4 @@
-"""Answers of any size with flat memory: JSON whole while it is short, else as it comes; bytes as they come."""
+"""Answers of any size with flat memory: JSON whole while it is short, else as it comes; bytes and events as they come."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ async def json_pieces(pieces: AsyncIterator[bytes]) -> Response:
 async def octets(blocks: AsyncIterator[bytes], length: int) -> Response:
     """200 with exactly `length` bytes: more or fewer end the connection, so that nobody takes them for all. The first block is read here."""
     return _Stream(await anext(blocks, b""), blocks, "application/octet-stream", {"Content-Length": str(length)})
+
+
+async def events(pieces: AsyncIterator[bytes]) -> Response:
+    """200 with server-sent events. The first piece is read here."""
+    return _Stream(await anext(pieces), pieces, "text/event-stream", {"Cache-Control": "no-store"})
 
 
 class _Stream(StreamingResponse):

@@ -17,18 +17,25 @@ from dray.outputs import Outputs
 from dray.settings import Settings
 from dray.store import Store
 from dray_api import openapi, problems
+from dray_api.follow import Followers
 from dray_api.guard import Guard
 from dray_api.layers import Paths, Watch
-from dray_api.routes import Routes
+from dray_api.operations import OPERATIONS
+from dray_api.routes import Parts, Routes
 
 _DESCRIPTION = "Runs jobs made of container steps: the output of each is the input of the next."
 _NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
 def create_app(settings: Settings, store: Store, outputs: Outputs, ready: Callable[[], Awaitable[None]]) -> FastAPI:
-    """`ready` raises Unavailable, naming what does not answer. The app opens and closes nothing: store and outputs are the caller's."""
+    """`ready` raises Unavailable, naming what does not answer.
+
+    The app opens and closes nothing: store and outputs are the caller's. `app.state.followers` are to be closed before
+    the server waits for its answers to end.
+    """
     app = FastAPI(title="Dray", description=_DESCRIPTION, version=version("dray"), openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    _add_routes(app, Routes(store, outputs, ready))
+    app.state.followers = Followers(store)
+    _add_routes(app, Routes(Parts(settings, store, outputs, ready, app.state.followers)))
     _add_documents(app)
     app.add_exception_handler(DrayError, problems.of_dray)
     app.add_exception_handler(HTTPException, problems.of_framework)
@@ -44,11 +51,15 @@ def _add_routes(app: FastAPI, routes: Routes) -> None:
         ("GET", "/jobs/{id}", routes.show),
         ("GET", "/jobs/{id}/log", routes.log),
         ("GET", "/jobs/{id}/output", routes.output),
+        ("GET", "/jobs/{id}/steps/{step}/output", routes.step_output),
+        ("POST", "/jobs/{id}/cancel", routes.cancel),
+        ("POST", "/jobs/{id}/rerun", routes.rerun),
         ("DELETE", "/jobs/{id}", routes.delete),
         ("GET", "/healthz", routes.healthz),
         ("GET", "/readyz", routes.readyz),
+        ("GET", "/metrics", routes.metrics),
     ):
-        described = openapi.OPERATIONS[endpoint.__name__]
+        described = OPERATIONS[endpoint.__name__]
         success = min(described["responses"])
         app.add_api_route(path, endpoint, methods=[method], status_code=success, response_class=Response, operation_id=endpoint.__name__, **described)
         if method == "GET":

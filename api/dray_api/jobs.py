@@ -1,4 +1,4 @@
-"""Dray's JSON: jobs, their list and their logs as clients see them. No I/O but the store's."""
+"""Dray's JSON: jobs, summaries of them and their logs as clients see them. No I/O but the store's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from dray.errors import FieldError, Invalid
 from dray.log import lines
-from dray.spec import EnvVar, JobSpec, Step
-from dray.state import FINAL, Job, Phase, StepState
-from dray.store import Store
+from dray.reason import MEANINGS
+from dray.record import FINAL, Job, Past, Phase
+from dray.spec import JobSpec
+from dray.store import Store, Summary
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG_PAGE = 16  # chunks of a log read at a time, each of about a MiB at most
@@ -36,25 +36,9 @@ def may_be_id(text: str) -> bool:
 
 def posted(job_id: str, spec: JobSpec) -> dict[str, Any]:
     """The job as it was posted, with its id before all; what is empty is left out."""
-    fields = {"name": spec.name, "steps": [_posted_step(step) for step in spec.steps], "environment": _variables(spec.environment)}
-    return {"id": job_id, **_given(fields)}
-
-
-def _posted_step(step: Step) -> dict[str, Any]:
-    fields = {
-        "name": step.name,
-        "source": step.source,
-        "environment": _variables(step.environment),
-        "output": step.output if "output" in step.model_fields_set else "",
-        "beginDelimiter": step.beginDelimiter,
-        "endDelimiter": step.endDelimiter,
-        "refresh": step.refresh,
-    }
-    return _given(fields)
-
-
-def _variables(environment: tuple[EnvVar, ...]) -> list[dict[str, str]]:
-    return [{"variable": var.variable, "value": var.value} for var in environment]
+    found = spec.model_dump(exclude_unset=True)
+    found["steps"] = [_given(step) for step in found["steps"]]
+    return {"id": job_id, **_given(found)}
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
@@ -66,23 +50,34 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
 
 def record(job: Job) -> dict[str, Any]:
     """The README's fields, then ours. No environment: its values may be secrets."""
-    seen: dict[str, Any] = {
-        "id": job.id,
-        "stepsCompleted": sum(state.phase is Phase.COMPLETE for state in job.steps),
-        "status": job.phase if job.phase in FINAL else Phase.RUNNING,
-        "createdAt": go_time(job.created_at),
-    }
+    ended = job.phase in FINAL
+    completed = sum(state.phase is Phase.COMPLETE for state in job.steps)
+    seen = {"id": job.id, "stepsCompleted": completed, "status": _status(job.phase), "createdAt": go_time(job.created_at)}
     if job.finished_at is not None:
-        seen["finishedIn"] = max(job.finished_at - job.created_at, 0) / 1e6
-    seen |= {"name": job.spec.name, "startedAt": rfc3339(job.started_at), "finishedAt": rfc3339(job.finished_at)}
-    if job.phase is Phase.ERROR:
-        seen |= {"reason": job.reason, "message": job.message}
-    seen["steps"] = [_step(step, state) for step, state in zip(job.spec.steps, job.steps, strict=True)]
-    return seen
+        seen["finishedIn"] = _seconds(job.created_at, job.finished_at)
+    seen |= {"name": job.spec.name, "startedAt": rfc3339(job.started_at), "finishedAt": rfc3339(job.finished_at), "labels": job.spec.labels}
+    seen |= _reason(job)
+    if job.told.cancelled and not ended:
+        seen["cancelRequested"] = True
+    if job.told.held and not ended:
+        seen["held"] = True
+    if job.origin is not None:
+        seen["rerunOf"] = job.origin
+    return seen | {"steps": [_step(job, number) for number in range(len(job.steps))]}
 
 
-def _step(step: Step, state: StepState) -> dict[str, Any]:
-    return {
+def _reason(job: Job) -> dict[str, Any]:
+    if job.reason is None:
+        return {}
+    meaning = MEANINGS[job.reason]
+    found = {"reason": job.reason, "fault": meaning.side, "retryable": meaning.again, "message": job.message, "stderr": job.stderr}
+    return found if job.failed is None else found | {"failedStep": job.failed + 1}
+
+
+def _step(job: Job, number: int) -> dict[str, Any]:
+    step, state = job.spec.steps[number], job.steps[number]
+    piped = 0 < number < job.spec.pipe and state.bytes_in is not None
+    seen = {
         "name": step.name,
         "source": step.source,
         "state": state.phase,
@@ -92,7 +87,45 @@ def _step(step: Step, state: StepState) -> dict[str, Any]:
         "finishedAt": rfc3339(state.finished_at),
         "bytesIn": state.bytes_in,
         "bytesOut": state.bytes_out,
+        "sha256In": (job.steps[number - 1].sha256 or None) if piped else None,
+        "sha256Out": state.sha256 or None,
+        "always": step.always,
+        "attempts": [_past(past) for past in state.past],
     }
+    if state.retry_at is not None and state.phase is Phase.WAITING:
+        seen["retryAt"] = rfc3339(state.retry_at)
+    if job.pins:
+        seen["image"] = job.pins[number]
+    return seen
+
+
+def _past(past: Past) -> dict[str, Any]:
+    return {
+        "attempt": past.attempt,
+        "reason": past.reason,
+        "exitCode": past.exit_code,
+        "startedAt": rfc3339(past.started_at),
+        "finishedAt": rfc3339(past.finished_at),
+    }
+
+
+def summary(job: Summary) -> dict[str, Any]:
+    """A job in a list that was asked for with a filter or a limit."""
+    seen: dict[str, Any] = {"id": job.id, "name": job.name, "status": _status(job.phase), "createdAt": go_time(job.created_at)}
+    if job.finished_at is not None:
+        seen["finishedIn"] = _seconds(job.created_at, job.finished_at)
+    if job.reason is not None:
+        seen["reason"] = job.reason
+    return seen | {"stepsCompleted": job.completed, "steps": job.steps, "labels": job.labels}
+
+
+def _status(phase: Phase) -> Phase:
+    return phase if phase in FINAL else Phase.RUNNING
+
+
+def _seconds(begin: int, end: int) -> float:
+    """A clock set back makes no negative time."""
+    return max(end - begin, 0) / 1e6
 
 
 def go_time(microseconds: int) -> str:
@@ -123,10 +156,10 @@ async def listing(store: Store) -> AsyncIterator[bytes]:
 async def log(store: Store, job_id: str, index: int, limit: int | None) -> AsyncIterator[bytes]:
     """`{"lines":[…]}`, a chunk at a time. Raises NotFound."""
     chunks = store.log(job_id, index, min(_LOG_PAGE, limit or _LOG_PAGE))
-    start, _ = await anext(chunks)
+    start = (await anext(chunks)).first
     end = start + (limit or _FAR)
     opening, taken = b'{"lines":[', 0
-    async for number, chunk in chunks:
+    async for number, _, chunk in chunks:
         found = _within(chunk, start - number, end - number)
         if found:
             yield opening + orjson.dumps(texts(found))[1:-1]
@@ -151,21 +184,3 @@ def _within(chunk: bytes, first: int, last: int) -> list[bytes]:
 def texts(found: list[bytes]) -> list[str]:
     """At least one line, decoded; what is not UTF-8 becomes U+FFFD. All at once: a newline ends any sequence cut short, as a line's end does."""
     return b"\n".join(found).decode(errors="replace").split("\n")
-
-
-def index_of(text: str | None) -> int:
-    """The line that `?index=` names. What is no whole number is 0, as the original has it."""
-    found = re.fullmatch(r"([+-]?)0*([0-9]+)", text or "")
-    if found is None:
-        return 0
-    size = int(found[2]) if len(found[2]) <= 18 else _FAR
-    return -size if found[1] == "-" else size
-
-
-def limit_of(text: str | None) -> int | None:
-    """How many lines `?limit=` asks for; None: all. Raises Invalid."""
-    if text is None:
-        return None
-    if not re.fullmatch(r"[0-9]+", text) or not text.strip("0"):
-        raise Invalid([FieldError("limit", "must be a whole number of at least 1")])
-    return index_of(text)

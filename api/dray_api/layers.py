@@ -1,4 +1,4 @@
-"""Small ASGI layers around the routes: `/v<number>`, the debug line of each request, and what happens to the unforeseen."""
+"""Small ASGI layers around the routes: `/v<number>`, what is noted of each request, and what happens to the unforeseen."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dray.errors import DrayError
-from dray_api import problems
+from dray_api import metrics, problems
 
 log = logging.getLogger(__name__)
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE"})
 _VERSIONED = re.compile(r"/v[0-9]+(/.*)")
 
 
@@ -29,12 +30,16 @@ class Paths:
                 await problems.no_route()(scope, receive, send)
                 return
             found = _VERSIONED.fullmatch(path)
-            scope = {**scope, "path": found[1]} if found else scope
+            if found:
+                scope["path"] = found[1]
         await self._app(scope, receive, send)
 
 
 class Watch:
-    """One debug line a request. An exception nobody foresaw is logged: before an answer it becomes a 500, after its start the connection ends."""
+    """One debug line and the metrics of each request.
+
+    An exception nobody foresaw is logged: before an answer it becomes a 500, after its start the connection ends.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,8 +67,17 @@ class Watch:
                 log.exception("%s %s failed", scope["method"], _target(scope))
             if not status:
                 await problems.internal()(scope, receive, noting)
+        seconds = time.perf_counter() - began
+        metrics.observe(*_kind(scope), status, seconds)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s %s %d in %.1f ms", scope["method"], _target(scope), status, 1000 * (time.perf_counter() - began))
+            log.debug("%s %s %d in %.1f ms", scope["method"], _target(scope), status, 1000 * seconds)
+
+
+def _kind(scope: Scope) -> tuple[str, str]:
+    """Method and route, as far as there are such: a client's own words would make metrics without end."""
+    route = scope.get("route")
+    method = scope["method"]
+    return method if method in _METHODS else "other", route.path if route is not None else "none"
 
 
 def _target(scope: Scope) -> str:

@@ -5,61 +5,122 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dray import spec
-from dray.errors import NotFinished, NotFound, Unavailable
+from dray import policy, spec
+from dray.errors import FieldError, Invalid, NotFinished, NotFound, Unavailable
 from dray.outputs import Outputs
-from dray.state import Job, Phase, new_job
-from dray.store import SMALL_OUTPUT, Store
-from dray_api import answers, body, jobs
+from dray.record import FINAL, Job, Phase, new_job
+from dray.settings import Settings
+from dray.store import SMALL_OUTPUT, IdempotencyKey, Store
+from dray_api import answers, body, follow, jobs, metrics, params, rerun
 
 _READY_WITHIN = 5.0  # seconds
+_PREFLIGHT_WITHIN = 30.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the routes stand on. `ready` raises Unavailable, naming what does not answer."""
+
+    settings: Settings
+    store: Store
+    outputs: Outputs
+    ready: Callable[[], Awaitable[None]]
+    followers: follow.Followers
 
 
 class Routes:
-    """The API's routes on a store and an output store. `ready` raises Unavailable, naming what does not answer."""
+    def __init__(self, parts: Parts) -> None:
+        self._settings, self._store, self._outputs = parts.settings, parts.store, parts.outputs
+        self._ready, self._followers = parts.ready, parts.followers
 
-    def __init__(self, store: Store, outputs: Outputs, ready: Callable[[], Awaitable[None]]) -> None:
-        self._store, self._outputs, self._ready = store, outputs, ready
+    # --- jobs made
 
     async def create(self, request: Request) -> Response:
+        key, preflight = params.idempotency_key(request), params.flag(request, "preflight")
         wanted = spec.parse(body.decode(await body.read(request)))
+        self._allow(wanted)
         job = new_job(jobs.new_id(), wanted, time.time_ns() // 1000)
-        await self._store.create(job)
-        return answers.json(jobs.posted(job.id, wanted), 201, {"Location": f"/jobs/{job.id}"})
+        if preflight:
+            job = replace(job, pins=await self._store.preflight(wanted, _PREFLIGHT_WITHIN))
+        made = await self._store.create(job, _request(key, "create", str(preflight), wanted.model_dump_json(exclude_unset=True)))
+        return answers.json(jobs.posted(made, wanted), 201, {"Location": f"/jobs/{made}"})
 
-    async def listing(self) -> Response:
-        return await answers.json_pieces(jobs.listing(self._store))
+    async def rerun(self, request: Request) -> Response:
+        key, job = params.idempotency_key(request), await self._store.get(params.job_id(request))
+        first = params.first_step(request, job.spec.pipe)
+        self._allow(job.spec)
+        new = rerun.again(job, first)
+        made = await rerun.create(self._store, self._outputs, new, first, _request(key, "rerun", job.id, str(first)))
+        return answers.json(jobs.posted(made, job.spec) | {"rerunOf": job.id}, 201, {"Location": f"/jobs/{made}"})
+
+    def _allow(self, wanted: spec.JobSpec) -> None:
+        """Raises Invalid where the settings do not allow the job."""
+        refused = [FieldError(field, fault.message) for field, fault in policy.refusals(wanted, self._settings)]
+        if refused:
+            raise Invalid(refused)
+
+    # --- jobs seen
+
+    async def listing(self, request: Request) -> Response:
+        asked = params.listing(request)
+        if asked is None:
+            return await answers.json_pieces(jobs.listing(self._store))
+        found, cursor = await self._store.page(*asked)
+        headers = {} if cursor is None else {"Link": f'<{_next(request, cursor)}>; rel="next"'}
+        return answers.json([jobs.summary(job) for job in found], headers=headers)
 
     async def show(self, request: Request) -> Response:
-        return answers.json(jobs.record(await self._store.get(_id(request))))
+        return answers.json(jobs.record(await self._store.get(params.job_id(request))))
 
     async def log(self, request: Request) -> Response:
-        index, limit = jobs.index_of(request.query_params.get("index")), jobs.limit_of(request.query_params.get("limit"))
-        return await answers.json_pieces(jobs.log(self._store, _id(request), index, limit))
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return await answers.events(follow.events(self._store, self._followers, params.job_id(request), params.resumed_at(request)))
+        index, limit = params.index_of(request.query_params.get("index")), params.limit_of(request.query_params.get("limit"))
+        return await answers.json_pieces(jobs.log(self._store, params.job_id(request), index, limit))
 
     async def output(self, request: Request) -> Response:
-        job = await self._store.get(_id(request))
-        size = _output_size(job)
+        job = await self._store.get(params.job_id(request))
+        return await self._output(job, job.spec.pipe - 1, _output_size(job))
+
+    async def step_output(self, request: Request) -> Response:
+        job = await self._store.get(params.job_id(request))
+        step = params.step(request, len(job.steps))
+        state = job.steps[step]
+        if step >= job.spec.pipe or state.phase is not Phase.COMPLETE or state.bytes_out is None:
+            raise NotFound(f"step {step + 1} of job {job.id} has no output: it is marked always, or has not completed")
+        return await self._output(job, step, state.bytes_out)
+
+    async def _output(self, job: Job, step: int, size: int) -> Response:
         if size > SMALL_OUTPUT:
-            return await self._large_output(job, size)
-        kept = await self._store.small_output(job.id)
+            return await self._large_output(job, step, size)
+        kept = await self._store.small_output(job.id, step)
         if kept is None:
-            raise NotFound(f"the output of job {job.id} is gone")
+            raise _not_kept(job, step)
         return Response(kept, media_type="application/octet-stream")
 
-    async def _large_output(self, job: Job, size: int) -> Response:
+    async def _large_output(self, job: Job, step: int, size: int) -> Response:
         try:
-            return await answers.octets(self._outputs.read(job.id), size)
+            return await answers.octets(self._outputs.read(job.id, step), size)
         except NotFound:
-            raise NotFound(f"the output of job {job.id} is not in the output store that this API was given (DRAY_OUTPUTS)") from None
+            raise _not_kept(job, step, ", or not in the output store that this API was given (DRAY_OUTPUTS)") from None
+
+    # --- jobs ended
+
+    async def cancel(self, request: Request) -> Response:
+        job = await self._store.cancel(params.job_id(request))
+        return answers.json(jobs.record(job), 200 if job.phase in FINAL else 202)
 
     async def delete(self, request: Request) -> Response:
-        await self._store.doom(_id(request))
+        await self._store.doom(params.job_id(request))
         return Response(status_code=204)
+
+    # --- the server itself
 
     async def healthz(self) -> Response:
         return answers.json({"status": "ok"})
@@ -72,12 +133,22 @@ class Routes:
             raise Unavailable(f"Redis or the engine does not answer within {_READY_WITHIN:.0f} seconds") from None
         return answers.json({"status": "ok"})
 
+    async def metrics(self) -> Response:
+        return Response(await metrics.page(self._store), media_type=metrics.MEDIA_TYPE)
 
-def _id(request: Request) -> str:
-    job_id: str = request.path_params["id"]
-    if not jobs.may_be_id(job_id):
-        raise NotFound("there is no such job")
-    return job_id
+
+def _request(key: str | None, *request: str) -> IdempotencyKey | None:
+    return None if key is None else IdempotencyKey.of(key, *request)
+
+
+def _next(request: Request, cursor: int) -> str:
+    """The request's own path and query, with another cursor."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{request.scope['raw_path'].decode('ascii')}?{urlencode([*kept, ('cursor', str(cursor))])}"
+
+
+def _not_kept(job: Job, step: int, else_: str = "") -> NotFound:
+    return NotFound(f"the output of step {step + 1} of job {job.id} is not kept (DRAY_KEEP_OUTPUTS){else_}")
 
 
 def _output_size(job: Job) -> int:

@@ -92,6 +92,7 @@ async def _listen(app: FastAPI, listener: socket.socket, told: asyncio.Event) ->
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await told.wait()
+    await app.state.followers.close()
     server.should_exit = True
     await serving
 

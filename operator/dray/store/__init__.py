@@ -53,4 +53,4 @@ class Store(Records, Lists, Logs, Preflight):
     async def wakes(self) -> AsyncIterator[str | None]:
         """Ids of jobs to look at, as they change; None when listening has begun, and every second without one."""
         async for job_id in self._listen(keys.WAKE):
-            yield job_id
+            yield job_id or None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -87,14 +87,16 @@ class Connection:
             self._scripts[script] = self._redis.register_script(script)
         return await self._scripts[script](keys=keys, args=args)
 
-    async def _listen(self, channel: str) -> AsyncIterator[str | None]:
-        """What is published there; None when listening has begun, and every second without anything."""
+    async def _listen(self, channel: str) -> AsyncGenerator[str | None]:
+        """What is published there; None when listening has begun, also anew after a failure; "" every second without anything."""
         with answering():
             async with self._redis.pubsub() as listener:
                 await listener.subscribe(channel)
                 while True:
                     message = await listener.get_message(timeout=BLOCKING)
-                    if message is None or message["type"] == "subscribe":
+                    if message is None:
+                        yield ""
+                    elif message["type"] == "subscribe":
                         yield None
                     elif message["type"] == "message":
                         yield message["data"].decode()

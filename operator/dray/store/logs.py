@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple
 
 from dray.errors import Stale
@@ -89,10 +89,9 @@ class Logs(Connection):
             last = f"(0-{entry.first + 1}"
         return tuple(found[-_LAST_LINES:])
 
-    async def news(self) -> AsyncIterator[str | None]:
-        """Ids of jobs whose log grew or whose record was saved, deleted or removed; None when listening has begun, and every second without one."""
-        async for job_id in self._listen(keys.NEWS):
-            yield job_id
+    def news(self) -> AsyncGenerator[str | None]:
+        """Ids of jobs whose log grew or whose record was saved or deleted; None when listening has begun, also anew; "" every second without one."""
+        return self._listen(keys.NEWS)
 
     # --- small outputs
 

@@ -1,0 +1,132 @@
+"""What clients say beside the body: in the path, the query and the headers. Raises Invalid, naming it."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from dray import fields
+from dray.errors import FieldError, Invalid, NotFound
+from dray.record import Phase
+from dray.store import Filter
+from dray_api import jobs
+
+_FAR = 2**60  # further than any line, job or step
+_STATUSES = (Phase.RUNNING, Phase.COMPLETE, Phase.ERROR)
+_LISTING = ("limit", "cursor", "status", "name", "label", "order")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+MAX_PAGE = 1000  # jobs
+_PAGE = 100
+
+
+class Listing(NamedTuple):
+    """Which jobs are asked for."""
+
+    wanted: Filter
+    cursor: int | None
+    limit: int
+    newest: bool
+
+
+def job_id(request: Request) -> str:
+    """Raises NotFound where no job could be called so."""
+    found: str = request.path_params["id"]
+    if not jobs.may_be_id(found):
+        raise NotFound("there is no such job")
+    return found
+
+
+def index_of(text: str | None) -> int:
+    """The line that `?index=` names. What is no whole number is 0, as the original has it."""
+    found = re.fullmatch(r"([+-]?)0*([0-9]+)", text or "")
+    if found is None:
+        return 0
+    size = int(found[2]) if len(found[2]) <= 18 else _FAR
+    return -size if found[1] == "-" else size
+
+
+def limit_of(text: str | None) -> int | None:
+    """How many lines `?limit=` asks for; None: all."""
+    return None if text is None else _count("limit", text)
+
+
+def resumed_at(request: Request) -> int:
+    """The line from which to follow: after the one that the client saw last, else the one that `?index=` names."""
+    last = request.headers.get("last-event-id", "")
+    if re.fullmatch(r"[0-9]{1,18}", last):
+        return int(last) + 1
+    return index_of(request.query_params.get("index"))
+
+
+def listing(request: Request) -> Listing | None:
+    """None: all jobs are asked for, as the original lists them."""
+    given = request.query_params
+    if not any(name in given for name in _LISTING):
+        return None
+    cursor = given.get("cursor")
+    limit = _count("limit", given["limit"]) if "limit" in given else _PAGE
+    if limit > MAX_PAGE:
+        raise _invalid("limit", f"must be at most {MAX_PAGE}")
+    if cursor is not None and not re.fullmatch(r"[0-9]{1,15}", cursor):
+        raise _invalid("cursor", "must be the one of a Link header")
+    newest = _one_of("order", given.get("order", "oldest"), ("oldest", "newest")) == "newest"
+    return Listing(_filter(request), None if cursor is None else int(cursor), limit, newest)
+
+
+def _filter(request: Request) -> Filter:
+    given = request.query_params
+    status = Phase(_one_of("status", given["status"], _STATUSES)) if "status" in given else None
+    name, labels = given.get("name"), tuple(given.getlist("label"))
+    if name is not None and not 0 < len(name) <= fields.MAX_NAME:
+        raise _invalid("name", f"must be 1 to {fields.MAX_NAME} characters")
+    if len(labels) > fields.MAX_LABELS or any(not label or label.startswith("=") for label in labels):
+        raise _invalid("label", f"must be KEY or KEY=VALUE, at most {fields.MAX_LABELS} of them")
+    return Filter(status, name, labels)
+
+
+def flag(request: Request, name: str) -> bool:
+    """`?name=true`; false where it is not given."""
+    return _one_of(name, request.query_params.get(name, "false"), ("true", "false")) == "true"
+
+
+def first_step(request: Request, steps: int) -> int:
+    """The step that `?from=` names, counted from 0 here and from 1 by the client; the first where it is not given."""
+    text = request.query_params.get("from", "1")
+    if not re.fullmatch(r"[0-9]+", text) or not 1 <= index_of(text) <= steps:
+        raise _invalid("from", f"must be one of the steps 1 to {steps}; steps marked always run anyway")
+    return index_of(text) - 1
+
+
+def step(request: Request, steps: int) -> int:
+    """The step that the path names, counted as above. Raises NotFound."""
+    text: str = request.path_params["step"]
+    if not re.fullmatch(r"[0-9]+", text, re.ASCII) or not 1 <= index_of(text) <= steps:
+        raise NotFound(f"the job has the steps 1 to {steps}")
+    return index_of(text) - 1
+
+
+def idempotency_key(request: Request) -> str | None:
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    if len(given) > 1 or not _KEY.fullmatch(given[0]):
+        raise _invalid("Idempotency-Key", "must be one header of 1 to 255 printable ASCII characters without blanks")
+    return given[0]
+
+
+def _count(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text) or not text.strip("0"):
+        raise _invalid(name, "must be a whole number of at least 1")
+    return index_of(text)
+
+
+def _one_of(name: str, given: str, allowed: tuple[str, ...]) -> str:
+    if given not in allowed:
+        raise _invalid(name, f"must be {', '.join(allowed[:-1])} or {allowed[-1]}")
+    return given
+
+
+def _invalid(name: str, message: str) -> Invalid:
+    return Invalid([FieldError(name, message)])
