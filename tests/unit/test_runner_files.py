@@ -13,7 +13,7 @@ from runner_kit import Runner, blocks, each_build, text
 from dray.runner import Traces, marks, status_line, step_command, traces
 from dray.settings import Settings
 from dray.spec import Step
-from dray.state import Status
+from dray.pod import Status
 
 runner = each_build
 

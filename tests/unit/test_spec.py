@@ -183,7 +183,7 @@ def test_no_refusal_repeats_a_value() -> None:
 
 
 def test_null_and_unknown_fields_count_as_absent() -> None:
-    given = {**_job(name=None, environment=None, output=None, refresh=None, command=["x"]), "name": None, "x": 1}
+    given = {**_job(name=None, environment=None, output=None, refresh=None, entrypoint=["x"]), "name": None, "x": 1}
     assert parse(given) == parse(_job())
 
 
@@ -197,8 +197,8 @@ def test_a_steps_value_wins_over_the_jobs_and_the_later_one_of_a_list() -> None:
         return {"variable": name, "value": value}
 
     job = parse({"environment": [var("A", "1"), var("B", "2"), var("B", "3")], "steps": [{"source": "a", "environment": [var("A", "4")]}, {"source": "a"}]})
-    assert job.environment_of(0) == {"A": "4", "B": "3"}
-    assert job.environment_of(1) == {"A": "1", "B": "3"}
+    values = [{name: variable.value for name, variable in job.environment_of(step).items()} for step in (0, 1)]
+    assert values == [{"A": "4", "B": "3"}, {"A": "1", "B": "3"}]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from dray.backends.docker import DockerBackend
 from dray.embedded import RedisServer
 from dray.errors import BadSetting
+from dray.identity import operator_name
 from dray.loop import Loop
 from dray.outputs import Outputs
 from dray.settings import Settings
@@ -44,11 +45,18 @@ async def _serve(settings: Settings) -> None:
         async with _redis(settings) as complete, _store(complete) as store:
             backend, outputs = DockerBackend(complete), Outputs(complete.outputs_url)
 
-            async def ready() -> None:
-                await store.ping()
-                await backend.ping()
+            with operator_name(complete.data_dir) as name:
+                drayjobs = _drayjobs(name, complete, store)
 
-            await _until_told(partial(_listen, create_app(complete, store, outputs, ready), listener), Loop(complete, store, backend, outputs).run)
+                async def ready() -> None:
+                    await store.ping()
+                    await backend.ping()
+                    for each in drayjobs:
+                        await each.ready()
+
+                loop = Loop(name, complete, store, backend, outputs)
+                api = partial(_listen, create_app(complete, store, outputs, ready), listener)
+                await _until_told(api, loop.run, *(each.run for each in drayjobs))
 
 
 async def _api(settings: Settings) -> None:
@@ -60,7 +68,9 @@ async def _api(settings: Settings) -> None:
 
 async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
-        await _until_told(Loop(settings, store, DockerBackend(settings), Outputs(settings.outputs_url)).run)
+        with operator_name(settings.data_dir) as name:
+            loop = Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url))
+            await _until_told(loop.run, *(each.run for each in _drayjobs(name, settings, store)))
 
 
 # --- parts

@@ -84,7 +84,7 @@ class Controller:
         while True:
             with suppress(Unavailable):
                 async for job_id in channel():
-                    if job_id is not None:
+                    if job_id:
                         self._heard(job_id)
             await asyncio.sleep(1)
 

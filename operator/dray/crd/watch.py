@@ -20,6 +20,7 @@ from dray.crd.drayjob import GROUP, PLURAL, VERSION
 
 for _name in ("kopf", "kubernetes", "urllib3", "aiohttp"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # they would log objects and answers whole
+logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns that a thread gets no signals
 
 _STOP_WITHIN = 10.0  # seconds
 _INACTIVE = 70.0  # seconds: a bookmark comes every 60
