@@ -63,7 +63,7 @@ class DockerBackend:
         self._engine.close()
 
     async def ping(self) -> None:
-        await self._engine.must("GET", "/_ping")
+        await self._engine.must("GET", "/version")
 
     # --- looking
 
