@@ -45,7 +45,10 @@ class Cluster:
     """Every call raises Absent, Conflict or Refused as the answer says, and Unavailable when there is none."""
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
+        from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 (see `cluster`)
+
         self._client, self.namespace = client, namespace
+        self._failures = (HTTPError, OSError, ApiException)
 
     @property
     def configuration(self) -> Any:
@@ -76,7 +79,7 @@ class Cluster:
         try:
             answer = self._client.call_api(verb, f"{url}?{query}" if query else url, *rest, _request_timeout=_TIMEOUTS)
             content = answer.read()
-        except (HTTPError, OSError) as error:
+        except self._failures as error:
             raise Unavailable(f"Kubernetes: {type(error).__name__}") from None
         return _judged(answer.status, content)
 

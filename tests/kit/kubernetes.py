@@ -59,7 +59,8 @@ class Namespace:
         self.dir = Path(tempfile.mkdtemp(prefix="dray-kubernetes-"))
         kubectl("create", "namespace", self.name)
         kubectl("apply", "-f", "-", sent=self._permissions())
-        self.kubeconfig = self._kubeconfig(self._server())
+        self.server = str(self._admin()["clusters"][0]["cluster"]["server"])
+        self.kubeconfig = self._kubeconfig(self.server)
 
     # --- its DrayJobs
 
@@ -129,9 +130,6 @@ class Namespace:
                 }
             )
         return yaml.safe_dump_all(documents)
-
-    def _server(self) -> str:
-        return str(self._admin()["clusters"][0]["cluster"]["server"])
 
     def _admin(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
