@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from dray import metrics
 from dray.backends import Backend, Claims
 from dray.errors import Invalid, NotFound, Stale, Unavailable
 from dray.outputs import Outputs
@@ -34,6 +35,7 @@ _RESYNC = 10.0  # seconds between looks at everything
 _SWEEP = 600.0  # seconds between looks for what belongs to nobody
 _CLEAN_WITHIN = 10.0  # seconds for the cleaning under way when the operator is told to stop
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # seconds: back-off of a job that met Unavailable
+_STUCK = 300.0  # seconds without a look at everything, after which it does not turn any more
 _OUTDATED = 100  # finished jobs removed at a time
 
 
@@ -46,6 +48,9 @@ class Loop:
         self._filling = asyncio.Event()
         self._draining = False
         self._holds_until = 0.0  # by the monotonic clock, which goes on while a process is paused: our lease
+        self._tried_at = time.monotonic()  # to look at everything, or to begin
+        metrics.JOBS_OPEN.set_function(lambda: len(self._works))
+        metrics.LEASE.set_function(self._holds)
 
     async def run(self, told: asyncio.Event) -> None:
         """Until told to end. Raises BadSetting where the engine cannot be worked with."""
@@ -59,6 +64,18 @@ class Loop:
         finally:
             await end(operating, waiting)
             await self._stop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it turns: looks at everything, or tries to, as often as it should. What does not answer is no fault of its own."""
+        return time.monotonic() < self._tried_at + _STUCK
+
+    async def ready(self) -> None:
+        """Raises Unavailable, naming what is not."""
+        await self._store.ping()
+        await self._backend.ping()
+        if not self._holds():
+            raise Unavailable("the operator's lease does not hold")
 
     async def _operate(self) -> None:
         await _until_available(self._prepare, "starting")
@@ -88,6 +105,7 @@ class Loop:
             await self._store.dismiss(self._name)
 
     async def _prepare(self) -> None:
+        self._tried_at = time.monotonic()
         for weakness in await self._store.weaknesses():
             log.warning("Redis: %s: jobs may be lost", weakness)
         engine = await self._backend.start(await self._store.instance(), self._name)
@@ -110,6 +128,7 @@ class Loop:
         asked = time.monotonic()
         kept = await self._store.enlist(self._name, self._tools.engine, self._settings.lease)
         self._holds_until = asked + self._settings.lease
+        metrics.enlisted(kept)
         return kept
 
     def _holds(self) -> bool:
@@ -128,6 +147,7 @@ class Loop:
     async def _take_over(self) -> None:
         for job_id in await self._store.adopt(self._name, self._tools.engine, self._settings.takeover):
             log.info("taken over", extra={"job": job_id})
+            metrics.TAKEN_OVER.inc()
 
     # --- wake-ups
 
@@ -145,6 +165,7 @@ class Loop:
 
     async def _resync(self) -> None:
         while True:
+            self._tried_at = time.monotonic()
             if not self._draining:
                 await self._take_over()
             await self._recount()

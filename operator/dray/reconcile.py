@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from dray import policy
+from dray import metrics, policy, traces
 from dray.backends import Backend
 from dray.environment import launching
 from dray.errors import Unavailable
@@ -86,6 +86,8 @@ class Reconciler:
         self.shipper = Shipper(job_id, tools.store, tools.backend)
         self.done = False  # nothing is left to do, or not for this operator
         self._job: Job | None = None
+        self._read: Job | None = None  # as the pass under way found it
+        self._decided_at = 0
         self._barred: dict[int, Fault] | None = None  # steps that this operator will not run; None: not looked at yet
         self._store, self._backend, self._outputs, self._settings = tools.store, tools.backend, tools.outputs, tools.settings
         self._operator, self._holds, self._clock, self._rules = tools.operator, tools.holds, tools.clock, tools.rules
@@ -101,26 +103,27 @@ class Reconciler:
         """Seconds until a pass is due for no other reason than the time."""
         if self._job is None:
             return None
-        now = self._clock()
-        time = due(self._job, now, self._rules)
-        return None if time is None else max(time - now, 0) / SECOND
+        time = due(self._job, self._decided_at, self._rules)
+        return None if time is None else max(time - self._clock(), 0) / SECOND
 
     def forget(self) -> None:
         """Read the record anew at the next pass."""
         self._job = None
 
+    @metrics.a_pass
     async def step(self) -> bool:
         """One pass; whether another one is due at once."""
         if not self._holds():
             raise Unavailable("the operator's lease has run out")
-        job = self._job = self._job or await self._store.load(self.job_id)
+        job = self._job = self._read = self._job or await self._store.load(self.job_id)
         if job is None or job.owner != self._operator:
             await self._backend.leave(self.job_id)
             self.done = True
             return False
         pod = self._with_barred(job, await self._backend.look(job))
         self.shipper.seen(job)
-        action = decide(job, pod, self._clock(), self._rules)
+        self._decided_at = self._clock()
+        action = decide(job, pod, self._decided_at, self._rules)
         if action is None:
             return False
         log.debug("%s", action.__class__.__name__.lower(), extra={"job": job.id})
@@ -176,9 +179,9 @@ class Reconciler:
         return not self.done
 
     async def _save(self, job: Job) -> None:
-        before = self._job
-        self._job = await self._store.save(job)
-        _tell(before, self._job)
+        self._job = saved = await self._store.save(job)
+        for tell in (_tell, metrics.observe, traces.observe):
+            tell(self._read, saved)
 
     async def _launch(self, job: Job, step: int) -> None:
         try:

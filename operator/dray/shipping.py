@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from dray import metrics
 from dray.backends import Backend
 from dray.errors import Stale, Unavailable
 from dray.log import Cursor, Tail
@@ -58,6 +59,7 @@ class Shipper:
                 chunk = tail.feed(raw)
                 if chunk is not None:
                     await self._store.append(self._job_id, key, chunk, job.fence)
+                    metrics.shipped(chunk.lines, len(chunk.payload))
         except (Stale, Unavailable):
             self._tails.clear()  # what was fed but not kept must be read again, from where the store says
             self._cursors = None

@@ -313,9 +313,11 @@ def _after(job: Job, step: int, fault: Fault, status: Status | None, now: int) -
     """What follows on an attempt that failed: another one, while the step has retries left and one can help; else the step's failure.
 
     Nothing is begun again in a part that is being stopped: there, what would be tried again, and what went away, ends for that reason.
+    Nor after a status that says all is well, though the engine cannot confirm it: by then the next step may have begun.
     """
     state = job.steps[step]
-    again = MEANINGS[fault.reason].again and len(state.past) < job.spec.steps[step].retries
+    opened = status is not None and status.exit == 0
+    again = MEANINGS[fault.reason].again and len(state.past) < job.spec.steps[step].retries and not opened
     stopped = _stopped(job, step)
     if stopped is not None and (again or fault.reason in (Reason.LOST, Reason.CANCELLED, Reason.TIMED_OUT)):
         return _failed(job, step, now, stopped, status)

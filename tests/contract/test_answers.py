@@ -18,7 +18,8 @@ import pytest
 
 from dray.log import Block, Chunk, Cursor
 from dray.outputs import Outputs
-from dray.state import Phase, Reason
+from dray.reason import Reason
+from dray.record import Phase
 from dray.store import SMALL_OUTPUT, Store
 from kit.api import Api
 from kit.process import until
@@ -36,7 +37,7 @@ async def _append(store: Store, job_id: str, payloads: list[bytes]) -> None:
     for payload in payloads:
         block = Block(payload.count(b"\n"), 7, 1, payload)
         after = Cursor(at.offset + len(payload) + 24)
-        await store.append(job_id, (0, 1), Chunk(at, after, block.lines, block.dump()))
+        await store.append(job_id, (0, 1), Chunk(at, after, block.lines, block.dump()), 0)
         at = after
 
 
@@ -53,10 +54,10 @@ def _complete(api: Api, output: bytes, size: int | None = None) -> str:
 
     async def keep(store: Store) -> None:
         if len(output) <= SMALL_OUTPUT:
-            await store.keep_output(job_id, output)
+            await store.keep_output(await store.get(job_id), 0, output)
         else:
             blocks = (output[start : start + MIB] for start in range(0, len(output), MIB))
-            await Outputs(api.outputs).put(job_id, _each(blocks))
+            await Outputs(api.outputs).put(job_id, 0, _each(blocks))
         await _end(store, job_id, len(output) if size is None else size)
 
     api.with_store(keep)
@@ -114,7 +115,7 @@ def test_a_log_can_be_read_while_it_grows(api: Api) -> None:
         block = Block(2, 7, 1, b"%d\nand\n" % number)
         after = Cursor(at.offset + 100)
         chunk = Chunk(at, after, 2, block.dump())
-        api.with_store(lambda store, chunk=chunk: store.append(job_id, (0, 1), chunk))  # type: ignore[misc]
+        api.with_store(lambda store, chunk=chunk: store.append(job_id, (0, 1), chunk, 0))  # type: ignore[misc]
         at = after
         read += api.http.get(f"/jobs/{job_id}/log", params={"index": len(read)}).json()["lines"]
     assert read == [line for number in range(30) for line in (f"{number}", "and")]
@@ -191,7 +192,7 @@ def test_a_client_that_goes_away_lets_go_of_the_output(api: Api) -> None:
     opened = Path(f"/proc/{api.process.pid}/fd")
 
     def reads() -> bool:
-        return any(str(file.resolve()).endswith(job_id) for file in opened.iterdir())
+        return any(str(file.resolve()).endswith(f"{job_id}/0") for file in opened.iterdir())
 
     with socket.create_connection(("127.0.0.1", api.port)) as connection:
         connection.sendall(f"GET /jobs/{job_id}/output HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

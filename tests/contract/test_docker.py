@@ -14,7 +14,7 @@ from backend_kit import WITHIN, Bench, DockerLab, blocks, claimed, claims, ended
 
 from dray.backends import Launching
 from dray.fields import Limits
-from dray.pod import Fault, Pod
+from dray.pod import Fault, Pod, Shape, Stage
 from dray.reason import Reason
 from dray.record import Job
 from kit.images import Images
@@ -73,6 +73,7 @@ async def test_a_step_gets_its_limits_the_defaults_and_one_process_more_for_the_
     lab.settings = replace(lab.settings, limits=Limits(cpu=500, memory=64 * 2**20), limits_max=Limits(cpu=250))
     async with Bench(lab) as bench:
         job = await bench.launched({"source": "hello", "resources": {"pids": 7}})
+        await bench.until(job, claimed(0))
         found = host_config(lab, job)
         assert [found[name] for name in ("NanoCpus", "Memory", "MemorySwap", "PidsLimit")] == [250_000_000, 2**26, 2**26, 8]
         pod = await bench.until(job, ended(0))
@@ -114,7 +115,7 @@ async def test_a_named_volume_outlives_its_job_and_no_sweep_takes_it(lab: Docker
 @on_a_loop
 async def test_no_other_volume_of_the_engine_is_reached_by_its_name(lab: DockerLab, volume: str) -> None:
     async with Bench(lab) as bench:
-        await bench.launched({"source": "hello", "mounts": [{"volume": volume, "path": "/keep"}]})
+        await bench.until(await bench.launched({"source": "hello", "mounts": [{"volume": volume, "path": "/keep"}]}), ended(0))
         assert [found.name for found in lab.engine.volumes.list(filters={"name": volume})] == [f"dray-volume-{volume}"]
 
 
@@ -127,7 +128,7 @@ async def test_a_folder_of_the_host(lab: DockerLab, tmp_path: Path) -> None:
         assert await output(bench.backend, job, 0) == b"of the host\n"
         assert (tmp_path / "new").exists()
         missing = await bench.launched({"source": "hello", "mounts": [{"hostPath": str(tmp_path / "none"), "path": "/here"}]})
-        found = fault(await bench.backend.look(missing))
+        found = fault(await bench.until(missing, fault))
         assert found is not None
         assert found.reason is Reason.START_FAILED
         assert str(tmp_path / "none") in found.message
@@ -166,7 +167,7 @@ async def test_a_network_that_cannot_be_joined_is_a_fault_that_names_it(lab: Doc
         job = replace(job, pod=await bench.backend.open(job))
         bench.jobs.append(job)
         await bench.launch(job, 0)
-        found = fault(await bench.backend.look(job))
+        found = fault(await bench.until(job, fault))
         assert found is not None
         assert found.reason is Reason.START_FAILED
         assert f"network {network}:" in found.message
@@ -230,3 +231,101 @@ async def test_an_event_of_a_container_that_is_no_jobs_harms_nothing(lab: Docker
             async for woken in bench.backend.wakes():
                 if woken == job.id and (await bench.backend.look(job)).boxes[KEY].code == 137:
                     break
+
+
+# --- sandboxes made ahead
+
+
+@on_a_loop
+async def test_a_job_takes_a_sandbox_made_ahead_and_another_is_made(lab: DockerLab) -> None:
+    lab.settings = replace(lab.settings, sandboxes=1)
+    async with Bench(lab) as bench:
+        (ready,) = await _ahead(lab, bench, 1)
+        job = await bench.launched("hello", "double")
+        assert job.pod == ready
+        await bench.until(job, ended(0, 1))
+        assert await output(bench.backend, job, 1) == b"hello\n" * 2
+        await _ahead(lab, bench, 2)
+        await bench.backend.close(job)
+        (other,) = await _ahead(lab, bench, 1)
+        assert other != ready
+
+
+@on_a_loop
+async def test_each_job_has_a_sandbox_of_its_own_whether_one_is_ready_or_not(lab: DockerLab) -> None:
+    lab.settings = replace(lab.settings, sandboxes=1)
+    async with Bench(lab) as bench:
+        await _ahead(lab, bench, 1)
+        jobs = await asyncio.gather(*(bench.launched("hostname") for _ in range(3)))
+        for job in jobs:
+            await bench.until(job, ended(0))
+        assert len({job.pod for job in jobs}) == 3
+        assert len({await output(bench.backend, job, 0) for job in jobs}) == 3
+
+
+@on_a_loop
+async def test_another_operator_finds_the_sandbox_a_job_took_by_the_record_alone(lab: DockerLab) -> None:
+    lab.settings = replace(lab.settings, sandboxes=1)
+    async with Bench(lab) as first:
+        await _ahead(lab, first, 1)
+        job = await first.launched("sleeps")
+        await first.until(job, claimed(0))
+        async with Bench(lab, first.instance) as second:
+            await second.backend.sweep(claims(job))
+            pod = await second.backend.look(job)
+            assert (pod.shape, pod.boxes[KEY].stage) == (Shape.OPEN, Stage.RUNNING)
+            await second.backend.close(job)
+            assert await second.backend.look(job) == Pod()
+
+
+@on_a_loop
+async def test_a_sandbox_taken_but_never_recorded_is_swept_once_its_operator_is_gone(lab: DockerLab) -> None:
+    lab.settings = replace(lab.settings, sandboxes=1)
+    async with Bench(lab) as gone, Bench(lab, gone.instance) as alive:
+        (taken,) = await _ahead(lab, gone, 1)
+        job = gone.job("hello")
+        assert await gone.backend.open(job) == taken
+        await gone.backend.sweep(claims(job, operators=[gone.operator, alive.operator]))
+        await alive.backend.sweep(claims(job, operators=[gone.operator, alive.operator]))
+        assert _is_there(lab, taken)
+        await alive.backend.sweep(claims(job, operators=[alive.operator]))
+        assert not _is_there(lab, taken)
+
+
+@on_a_loop
+async def test_a_sandbox_made_ahead_that_died_is_replaced(lab: DockerLab) -> None:
+    lab.settings = replace(lab.settings, sandboxes=1)
+    async with Bench(lab) as bench:
+        (dead,) = await _ahead(lab, bench, 1)
+        lab.engine.containers.get(f"{dead}-sandbox").kill()
+        while [dead] == (now := await _ahead(lab, bench, 1)):
+            pass
+        (replaced,) = now
+        job = await bench.launched("hello")
+        await bench.until(job, ended(0))
+        assert job.pod == replaced != dead
+
+
+@on_a_loop
+async def test_nothing_made_ahead_outlives_its_operators_good_end(lab: DockerLab) -> None:
+    lab.settings = replace(lab.settings, sandboxes=2)
+    async with Bench(lab) as bench:
+        pods = await _ahead(lab, bench, 2)
+    assert not any(_is_there(lab, pod) for pod in pods)
+
+
+async def _ahead(lab: DockerLab, bench: Bench, count: int) -> list[str]:
+    """The pods made ahead by the bench's operator, taken or not, once there are so many and they run."""
+    label = {"label": f"dray.operator={bench.operator}"}
+    async with asyncio.timeout(WITHIN):
+        while True:
+            found = await asyncio.to_thread(lab.engine.containers.list, filters=label)
+            if len(found) == count and all(lab.engine.api.inspect_container(each.id)["ExecIDs"] for each in found):
+                await asyncio.sleep(0.05)  # until its operator knows, too
+                return [str(each.labels["dray.pod"]) for each in found]
+            await asyncio.sleep(0.05)
+
+
+def _is_there(lab: DockerLab, pod: str) -> bool:
+    label = {"label": f"dray.pod={pod}"}
+    return bool(lab.engine.containers.list(all=True, filters=label) or lab.engine.volumes.list(filters=label))

@@ -132,7 +132,7 @@ def test_ids_differ(http: httpx.Client) -> None:
 
 
 def test_unknown_fields_are_dropped(http: httpx.Client) -> None:
-    step = {"source": "dray.invalid/none", "command": ["x"], "environment": [{"variable": "A", "value": "b", "secret": True}]}
+    step = {"source": "dray.invalid/none", "privileged": ["x"], "environment": [{"variable": "A", "value": "b", "public": True}]}
     echoed = http.post("/jobs", json={"steps": [step], "priority": 7}).json()
     del echoed["id"]
     assert echoed == {"steps": [{"source": "dray.invalid/none", "environment": [{"variable": "A", "value": "b"}]}]}
@@ -495,7 +495,8 @@ def test_openapi_describes_every_route(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
     routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     jobs = {"POST /jobs", "GET /jobs", "GET /jobs/{id}", "GET /jobs/{id}/log", "GET /jobs/{id}/output", "DELETE /jobs/{id}"}
-    assert routes == jobs | {"GET /healthz", "GET /readyz"}
+    jobs |= {"POST /jobs/{id}/cancel", "POST /jobs/{id}/rerun", "GET /jobs/{id}/steps/{step}/output"}
+    assert routes == jobs | {"GET /healthz", "GET /readyz", "GET /metrics"}
     create = document["paths"]["/jobs"]["post"]
     assert create["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/JobSpec"}
     assert set(create["responses"]) == {"201", "400", "401", "403", "413", "422", "500", "503"}
@@ -509,4 +510,4 @@ def test_answers_have_the_fields_that_openapi_names(http: httpx.Client, runner: 
     for record in (runner.run("true"), runner.run("exit 1"), http.get(f"/jobs/{_post(http, DEMO)}").json()):
         assert set(record) <= set(shapes["JobRecord"]["properties"])
         assert set(record) >= {"id", "stepsCompleted", "status", "createdAt", "name", "startedAt", "finishedAt", "steps"}
-        assert all(set(step) == set(shapes["StepRecord"]["properties"]) for step in record["steps"])
+        assert all(set(shapes["StepRecord"]["required"]) <= set(step) <= set(shapes["StepRecord"]["properties"]) for step in record["steps"])

@@ -41,7 +41,7 @@ def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) 
     """The environment that joins the two: a Redis in Docker's link form, and a folder for outputs. Nothing of a job may be left in the end."""
     port = free_port()
     server = make_redis("--port", str(port))
-    yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
+    yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_DATA_DIR": str(tmp_path / "data"), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
     with server.client() as client:
         instance = client.get("dray:instance")
     if isinstance(instance, bytes):
@@ -58,14 +58,15 @@ def api(start: Start, shared: dict[str, str]) -> httpx.Client:
     process = start("api", "--port", str(port), **shared)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
 
-    def answers() -> bool:
-        try:
-            return client.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_ready(process, answers, 30, "dray api")
+    wait_ready(process, lambda: _answers(client), 30, "dray api")
     return client
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def complete(client: httpx.Client, job_id: str) -> bool:
@@ -96,6 +97,17 @@ def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, 
         start("operator", **shared)
         until(lambda: complete(client, job_id), 30, "the job is complete")
         assert client.get(f"/jobs/{job_id}/output").content == b"on\n" * 3
+
+
+def test_an_operator_tells_of_itself_on_a_port_of_its_own(start: Start, shared: dict[str, str]) -> None:
+    port = free_port()
+    process = start("operator", "--metrics-port", str(port), **shared)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        wait_ready(process, lambda: _answers(client), 30, "dray operator")
+        assert client.get("/healthz").status_code == 200
+        found = client.get("/metrics")
+        assert found.headers["Content-Type"].startswith("text/plain")
+        assert "dray_lease_held 1.0" in found.text.splitlines()
 
 
 @pytest.mark.parametrize("command", ["api", "operator"])

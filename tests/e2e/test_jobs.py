@@ -302,6 +302,7 @@ def test_a_deleted_job_runs_on_unrecorded_and_leaves_nothing(dray: Served, image
     job_id = dray.post(job(slow, slow))
     while dray.record(job_id)["steps"][0]["state"] != "running":
         pass
+    assert dray.containers(job_id)
     assert dray.http.delete(f"/jobs/{job_id}").status_code == 204
     assert dray.http.get(f"/jobs/{job_id}").status_code == 404
     assert dray.http.get("/jobs").json() == []

@@ -37,6 +37,7 @@ class Served:
         token = self._env.get("DRAY_TOKEN")
         self.http = httpx.Client(base_url=self.url, timeout=30, headers={"Authorization": f"Bearer {token}"} if token else {}, trust_env=False)
         self.instance: str | None = None
+        self._pods: dict[str, str] = {}  # by job, as seen on the engine
         try:
             self.start()
         except BaseException:
@@ -99,13 +100,17 @@ class Served:
     # --- what it has on the engine
 
     def containers(self, job_id: str | None = None) -> list[Any]:
-        """All of this instance, or of one job of it."""
-        found: list[Any] = self.engine.containers.list(all=True, filters=self._labels(job_id), ignore_removed=True)
-        return found
+        """All of this instance, or of one job of it: its boxes, and what is of their pod."""
+        found: list[Any] = self.engine.containers.list(all=True, filters=self._mine, ignore_removed=True)
+        for container in found:
+            if "dray.job" in container.labels:
+                self._pods[container.labels["dray.job"]] = container.labels["dray.pod"]
+        return [container for container in found if job_id is None or container.labels.get("dray.pod") == self._pods.get(job_id, "")]
 
     def volumes(self, job_id: str | None = None) -> list[Any]:
-        found: list[Any] = self.engine.volumes.list(filters=self._labels(job_id))
-        return found
+        """The same, of a job's pod that `containers` has shown."""
+        found: list[Any] = self.engine.volumes.list(filters=self._mine)
+        return [volume for volume in found if job_id is None or volume.name == self._pods[job_id]]
 
     # --- the end
 
@@ -142,8 +147,9 @@ class Served:
         containers = [container.name for container in self.containers() if "dray.job" in container.labels]
         return containers + [volume.name for volume in self.volumes() if "dray.job" in volume.attrs["Labels"]]
 
-    def _labels(self, job_id: str | None) -> dict[str, str | list[str] | bool]:
-        return {"label": [f"dray.instance={self.instance}", *([f"dray.job={job_id}"] if job_id else [])]}
+    @property
+    def _mine(self) -> dict[str, str | list[str] | bool]:
+        return {"label": f"dray.instance={self.instance}"}
 
     def _ready(self) -> bool:
         try:

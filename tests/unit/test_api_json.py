@@ -6,14 +6,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dray.errors import Invalid, Malformed
+from dray.reason import Reason
+from dray.record import Job, Past, Phase, StepState, Told, new_job
 from dray.spec import parse
-from dray.state import Phase, Reason, StepState, new_job
-from dray_api import body, jobs, openapi
+from dray_api import body, jobs, openapi, params, shapes
 
 NOON = 1_465_575_323_794_364  # 2016-06-10 16:15:23.794364 UTC
 
@@ -53,25 +55,25 @@ def test_what_cannot_be_an_id(text: str) -> None:
 
 @given(st.integers(-(10**40), 10**40))
 def test_a_whole_number_is_its_index_as_far_as_lines_go(number: int) -> None:
-    assert jobs.index_of(str(number)) == number or (abs(number) >= 10**18 and jobs.index_of(str(number)) * number > 2**53)
+    assert params.index_of(str(number)) == number or (abs(number) >= 10**18 and params.index_of(str(number)) * number > 2**53)
 
 
 @given(st.text())
 def test_any_text_has_an_index(text: str) -> None:
-    index = jobs.index_of(text)
+    index = params.index_of(text)
     assert index == 0 or re.fullmatch(r"[+-]?[0-9]+", text)
 
 
 @pytest.mark.parametrize("text", ["1", "007", "10" * 40])
 def test_a_limit_is_a_whole_number(text: str) -> None:
-    limit = jobs.limit_of(text)
+    limit = params.limit_of(text)
     assert limit == int(text) or (limit or 0) > 2**53
 
 
 @pytest.mark.parametrize("text", ["", "0", "00", "-1", "+1", " 1", "1 ", "1\n", "1.0", "x", "٣"])
 def test_a_limit_is_nothing_else(text: str) -> None:
     with pytest.raises(Invalid, match="limit: must be a whole number of at least 1"):
-        jobs.limit_of(text)
+        params.limit_of(text)
 
 
 @given(st.lists(st.binary().map(lambda raw: raw.replace(b"\n", b"")), min_size=1))
@@ -107,6 +109,95 @@ def test_a_failed_job_says_why_and_how_long_it_took() -> None:
 def test_a_clock_set_back_makes_no_negative_time() -> None:
     job = replace(new_job("ID", parse({"steps": [{"source": "a"}]}), NOON), phase=Phase.COMPLETE, finished_at=NOON - 1)
     assert jobs.record(job)["finishedIn"] == 0
+
+
+def _full() -> Job:
+    """With all that a record may have."""
+    steps = [{"source": "a", "name": "first"}, {"source": "b", "retries": 3}, {"source": "c", "always": True}]
+    job = new_job("ID", parse({"name": "job", "labels": {"team": "a"}, "steps": steps, "environment": [{"variable": "A", "value": "hunter2"}]}), NOON)
+    past = (Past(1, Reason.LOST, None, NOON, NOON + 1), Past(2, Reason.EXIT_CODE, 3, None, NOON + 2))
+    first = StepState(Phase.COMPLETE, exit_code=0, bytes_in=0, bytes_out=3, sha256="aa")
+    second = StepState(Phase.WAITING, attempt=3, past=past, retry_at=NOON, bytes_in=3)
+    return replace(
+        job,
+        steps=(first, second, StepState()),
+        phase=Phase.RUNNING,
+        pins=("a@1", "b@2", "c@3"),
+        reason=Reason.OUT_OF_MEMORY,
+        failed=1,
+        message="step 2 (b): out of memory",
+        stderr=("killed",),
+        origin="FIRST",
+        told=Told(cancelled=1, held=True),
+    )
+
+
+def test_a_record_has_what_there_is_to_say() -> None:
+    record = jobs.record(_full())
+    assert list(record)[:4] == ["id", "stepsCompleted", "status", "createdAt"]
+    assert (record["status"], record["labels"], record["rerunOf"], record["cancelRequested"], record["held"]) == ("running", {"team": "a"}, "FIRST", True, True)
+    assert (record["reason"], record["fault"], record["retryable"], record["failedStep"]) == ("out_of_memory", "user", True, 2)
+    assert (record["message"], record["stderr"]) == ("step 2 (b): out of memory", ("killed",))
+    assert "hunter2" not in str(record)
+
+
+def test_steps_have_their_attempts_hashes_and_images() -> None:
+    first, second, last = jobs.record(_full())["steps"]
+    assert (first["sha256In"], first["sha256Out"], first["image"], first["attempts"]) == (None, "aa", "a@1", [])
+    assert (second["sha256In"], second["sha256Out"], second["retryAt"]) == ("aa", None, "2016-06-10T16:15:23.794364Z")
+    assert second["attempts"] == [
+        {"attempt": 1, "reason": "lost", "exitCode": None, "startedAt": "2016-06-10T16:15:23.794364Z", "finishedAt": "2016-06-10T16:15:23.794365Z"},
+        {"attempt": 2, "reason": "exit_code", "exitCode": 3, "startedAt": None, "finishedAt": "2016-06-10T16:15:23.794366Z"},
+    ]
+    assert (last["always"], last["sha256In"]) == (True, None)
+
+
+def test_what_is_over_is_no_longer_asked_for() -> None:
+    record = jobs.record(replace(_full(), phase=Phase.ERROR, finished_at=NOON + 5))
+    assert not {"cancelRequested", "held"} & record.keys()
+
+
+@pytest.mark.parametrize("job", [_full(), new_job("ID", parse({"steps": [{"source": "a"}]}), NOON), replace(_full(), phase=Phase.ERROR, finished_at=NOON)])
+def test_the_record_is_as_the_document_describes_it(job: Job) -> None:
+    record = orjson.loads(orjson.dumps(jobs.record(job)))
+    described = shapes.JobRecord.model_validate(record)
+    assert described.model_dump(mode="json", exclude_unset=True) == record
+
+
+# --- jobs as posted
+
+
+def test_a_job_comes_back_as_it_was_posted_without_what_is_empty() -> None:
+    given = {
+        "name": "job",
+        "steps": [
+            {
+                "name": "all",
+                "source": "a",
+                "command": ["sh"],
+                "args": ["-c", ""],
+                "workdir": "/",
+                "environment": [{"variable": "A", "value": ""}, {"variable": "B", "secret": "b"}],
+                "output": "stdout",
+                "refresh": True,
+                "timeout": 1.5,
+                "retries": 1,
+                "resources": {"cpu": "500m", "memory": 67108864},
+                "mounts": [{"volume": "v", "path": "/v"}],
+            },
+            {"source": "b", "always": True},
+        ],
+        "environment": [{"variable": "C", "value": "c"}],
+        "timeout": 60.0,
+        "labels": {"team": "a"},
+        "network": "none",
+    }
+    empty = {"description": "unknown", "environment": [], "labels": {}}
+    assert orjson.loads(orjson.dumps(jobs.posted("ID", parse(given)))) == {"id": "ID", **given}
+    assert jobs.posted("ID", parse(empty | {"steps": [{"source": "a", "refresh": False, "output": "", "args": [], "retries": 0}]})) == {
+        "id": "ID",
+        "steps": [{"source": "a"}],
+    }
 
 
 # --- bodies

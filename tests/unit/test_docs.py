@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dray.state import MEANING, Reason
+from dray.reason import Reason
+from dray.state import MEANING
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,10 +10,10 @@ import subprocess
 import pytest
 from runner_kit import Runner, blocks, each_build, text
 
+from dray.pod import Status
 from dray.runner import Traces, marks, status_line, step_command, traces
 from dray.settings import Settings
 from dray.spec import Step
-from dray.pod import Status
 
 runner = each_build
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dray import spec
+from dray import fields
 from dray.errors import Invalid
 from dray.spec import JobSpec, parse
 
@@ -109,24 +109,24 @@ def _environment(size: int) -> dict[str, object]:
 
 
 AT_THE_LIMIT = {
-    "steps": ({"steps": [{"source": "a"}] * spec.MAX_STEPS}, {"steps": [{"source": "a"}] * (spec.MAX_STEPS + 1)}, "must have at most 100 entries"),
-    "name": ({**_job(), "name": "ä" * spec.MAX_NAME}, {**_job(), "name": "ä" * (spec.MAX_NAME + 1)}, "must be at most 1024 characters"),
-    "steps[0].name": (_job(name="ä" * spec.MAX_NAME), _job(name="ä" * (spec.MAX_NAME + 1)), "must be at most 1024 characters"),
-    "steps[0].source": (_job(source="a" * spec.MAX_SOURCE), _job(source="a" * (spec.MAX_SOURCE + 1)), "must be at most 512 characters"),
+    "steps": ({"steps": [{"source": "a"}] * fields.MAX_STEPS}, {"steps": [{"source": "a"}] * (fields.MAX_STEPS + 1)}, "must have at most 100 entries"),
+    "name": ({**_job(), "name": "ä" * fields.MAX_NAME}, {**_job(), "name": "ä" * (fields.MAX_NAME + 1)}, "must be at most 1024 characters"),
+    "steps[0].name": (_job(name="ä" * fields.MAX_NAME), _job(name="ä" * (fields.MAX_NAME + 1)), "must be at most 1024 characters"),
+    "steps[0].source": (_job(source="a" * fields.MAX_SOURCE), _job(source="a" * (fields.MAX_SOURCE + 1)), "must be at most 512 characters"),
     "steps[0].environment": (
-        _job(environment=[{"variable": "A", "value": ""}] * spec.MAX_ENVIRONMENT),
-        _job(environment=[{"variable": "A", "value": ""}] * (spec.MAX_ENVIRONMENT + 1)),
+        _job(environment=[{"variable": "A", "value": ""}] * fields.MAX_ENVIRONMENT),
+        _job(environment=[{"variable": "A", "value": ""}] * (fields.MAX_ENVIRONMENT + 1)),
         "must have at most 1000 entries",
     ),
     "steps[0].environment[0]": (
-        _environment(spec.MAX_VARIABLE),
-        _environment(spec.MAX_VARIABLE + 1),
+        _environment(fields.MAX_VARIABLE),
+        _environment(fields.MAX_VARIABLE + 1),
         "variable and value together must be at most 131000 bytes",
     ),
     "steps[0].output": (_job(output="/abc" * 1023 + "/ab"), _job(output="/abc" * 1023 + "/abc"), "must be at most 4095 bytes, each part at most 255"),
     "steps[0].beginDelimiter": (
-        _job(beginDelimiter="ä" * (spec.MAX_DELIMITER // 2)),
-        _job(beginDelimiter="ä" * (spec.MAX_DELIMITER // 2) + "x"),
+        _job(beginDelimiter="ä" * (fields.MAX_DELIMITER // 2)),
+        _job(beginDelimiter="ä" * (fields.MAX_DELIMITER // 2) + "x"),
         "must be at most 4096 bytes",
     ),
 }

@@ -289,6 +289,11 @@ def test_a_lost_attempt_counts_as_one() -> None:
     assert job.steps[1].past == (Past(1, Reason.LOST, None, 1, 5),)
 
 
+def test_an_attempt_that_may_have_opened_the_next_gate_is_not_tried_again() -> None:
+    job = fold(retrying(), look(ended(), replace(ended(), code=137)), 5)
+    assert (job.reason, job.failed) == (Reason.LOST, 1)
+
+
 # --- cancel and timeouts
 
 

@@ -69,7 +69,11 @@ class Backend(Protocol):
         """See to the step's image: at once READY when it is there, else PULLING, and a wake-up when that has ended. `look` tells."""
 
     async def launch(self, job: Job, step: int, given: Launching) -> None:
-        """The step's box, started behind its gate; started already is fine. Where the engine refuses it for good, `look` shows the fault."""
+        """Begin to make the step's box and start it behind its gate; begun already is fine.
+
+        From now on `look` shows it as running. Where the engine refuses it for good, `look` shows the fault; where
+        something does not answer, the next `look` raises Unavailable and shows what there is from then on.
+        """
 
     async def remove(self, job: Job, key: Key) -> None:
         """Remove an attempt's box, whatever it does. Its traces stay. Gone already is fine."""

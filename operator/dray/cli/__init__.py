@@ -42,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         parser_with_api.add_argument("-p", "--port", type=_port, help="port to listen on (3000)")
         parser_with_api.add_argument("--host", help="address to listen on (127.0.0.1)")
         parser_with_api.add_argument("--no-auth", action="store_true", default=None, help="listen beyond this machine without a token")
+    operator.add_argument("--metrics-port", type=_port, help="port for /metrics, /healthz and /readyz (none)")
+    operator.add_argument("--host", help="address that port is opened on (127.0.0.1)")
+    operator.add_argument("--no-auth", action="store_true", default=None, help="open it beyond this machine without a token")
     for parser_with_operator in (serve, operator):
         group = parser_with_operator.add_argument_group("Kubernetes")
         group.add_argument("--kubernetes", action="store_true", default=None, help="run the cluster's DrayJobs too (KUBECONFIG, or the pod's service account)")

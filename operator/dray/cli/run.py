@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
+from dray import traces
 from dray.backends.docker import DockerBackend
+from dray.cli import probes
 from dray.embedded import RedisServer
 from dray.errors import BadSetting
 from dray.identity import operator_name
@@ -36,41 +40,57 @@ _SHUTDOWN_WITHIN = 5  # seconds for requests under way
 
 def run(command: str, settings: Settings) -> int:
     """Raises BadSetting."""
-    uvloop.run({"serve": _serve, "api": _api, "operator": _operator}[command](settings))
+    with traces.exporting(os.environ):
+        uvloop.run({"serve": _serve, "api": _api, "operator": _operator}[command](settings))
     return 0
 
 
 async def _serve(settings: Settings) -> None:
-    with _listener(settings) as listener:
+    with _listener(settings, settings.port, "--port") as listener:
         async with _redis(settings) as complete, _store(complete) as store:
             backend, outputs = DockerBackend(complete), Outputs(complete.outputs_url)
 
             with operator_name(complete.data_dir) as name:
-                drayjobs = _drayjobs(name, complete, store)
+                loop, drayjobs = Loop(name, complete, store, backend, outputs), _drayjobs(name, complete, store)
 
                 async def ready() -> None:
                     await store.ping()
                     await backend.ping()
-                    for each in drayjobs:
-                        await each.ready()
+                    for part in drayjobs:
+                        await part.ready()
 
-                loop = Loop(name, complete, store, backend, outputs)
-                api = partial(_listen, create_app(complete, store, outputs, ready), listener)
-                await _until_told(api, loop.run, *(each.run for each in drayjobs))
+                api = partial(_answer, create_app(complete, store, outputs, ready), listener)
+                await _until_told(api, loop.run, *(part.run for part in drayjobs))
 
 
 async def _api(settings: Settings) -> None:
-    with _listener(settings) as listener:
+    with _listener(settings, settings.port, "--port") as listener:
         async with _store(_with_redis_url(settings)) as store:
             app = create_app(settings, store, Outputs(settings.outputs_url), store.ping)
-            await _until_told(partial(_listen, app, listener))
+            await _until_told(partial(_answer, app, listener))
 
 
 async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
-        with operator_name(settings.data_dir) as name:
+        with _probes_listener(settings) as listener, operator_name(settings.data_dir) as name:
             loop = Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url))
-            await _until_told(loop.run, *(each.run for each in _drayjobs(name, settings, store)))
+            drayjobs = _drayjobs(name, settings, store)
+            answering = None if listener is None else partial(_listen, probes.create_app(settings, (loop, *drayjobs)), listener)
+            await _until_told(partial(_operate, loop, answering), *(part.run for part in drayjobs))
+
+
+async def _operate(loop: Loop, answer: Work | None, told: asyncio.Event) -> None:
+    """The loop, and until it has ended, the last jobs finished perhaps, what is asked of it."""
+    if answer is None:
+        await loop.run(told)
+        return
+    over = asyncio.Event()
+    answering = asyncio.create_task(answer(over))
+    try:
+        await loop.run(told)
+    finally:
+        over.set()
+        await answering
 
 
 # --- parts
@@ -93,7 +113,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _listen(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> None:
+async def _answer(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> None:
+    """The API: who follows a log is let go first."""
+    over = asyncio.Event()
+    listening = asyncio.create_task(_listen(app, listener, over))
+    await told.wait()
+    await app.state.followers.close()
+    over.set()
+    await listening
+
+
+async def _listen(app: ASGIApp, listener: socket.socket, told: asyncio.Event) -> None:
     config = uvicorn.Config(
         app, http=Protocol, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN
     )
@@ -102,22 +132,27 @@ async def _listen(app: FastAPI, listener: socket.socket, told: asyncio.Event) ->
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await told.wait()
-    await app.state.followers.close()
     server.should_exit = True
     await serving
 
 
 @contextlib.contextmanager
-def _listener(settings: Settings) -> Iterator[socket.socket]:
+def _listener(settings: Settings, port: int, option: str) -> Iterator[socket.socket]:
     """Bound before anything is started, so that a port in use is told at once."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((settings.host, settings.port))
+            listener.bind((settings.host, port))
         except OSError as error:
-            raise BadSetting(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from None
+            raise BadSetting(f"--host {settings.host} {option} {port}: {error.strerror or error}") from None
         yield listener
+
+
+def _probes_listener(settings: Settings) -> contextlib.AbstractContextManager[socket.socket | None]:
+    if settings.metrics_port is None:
+        return contextlib.nullcontext()
+    return _listener(settings, settings.metrics_port, "--metrics-port")
 
 
 @contextlib.asynccontextmanager

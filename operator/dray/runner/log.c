@@ -24,20 +24,19 @@ static size_t payload_size(const struct payload *payload) {
     return payload->part[0].iov_len + payload->part[1].iov_len;
 }
 
-/* Line ends among the bytes, eight bytes at a time: each has its own counter, summed before one can overflow. */
+/* Line ends among the bytes, many at a time: each of those has its own counter, summed before one can overflow. */
 static uint64_t count_lines(const char *bytes, size_t size) {
-    const uint64_t ones = 0x0101010101010101, low = 0x7f * ones;
+    typedef uint8_t vector __attribute__((vector_size(16)));
+    const vector line_end = (vector){0} + '\n';
     uint64_t lines = 0;
-    while (size >= sizeof(uint64_t)) {
-        uint64_t counters = 0;
-        for (int i = 0; i < 255 && size >= sizeof(uint64_t); i++, bytes += sizeof(uint64_t), size -= sizeof(uint64_t)) {
-            uint64_t word;
-            memcpy(&word, bytes, sizeof word);
-            word ^= '\n' * ones;
-            counters += ~(((word & low) + low) | word | low) >> 7;
+    while (size >= sizeof(vector)) {
+        vector counters = {0}, some;
+        for (int i = 0; i < 255 && size >= sizeof some; i++, bytes += sizeof some, size -= sizeof some) {
+            memcpy(&some, bytes, sizeof some);
+            counters -= (vector)(some == line_end);
         }
-        for (; counters; counters >>= 8)
-            lines += counters & 0xff;
+        for (size_t i = 0; i < sizeof counters; i++)
+            lines += counters[i];
     }
     for (; size > 0; size--)
         lines += *bytes++ == '\n';

@@ -13,7 +13,7 @@ fault out_open(struct out *out, int dir, const char *name, uint64_t data_cap, ui
     out->dir = dir;
     out->floor = floor;
     out->room = UINT64_MAX;
-    sha256_start(&out->hash);
+    hasher_start(&out->hasher);
     out->fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (out->fd < 0)
         return BAD_WRITE;
@@ -25,16 +25,40 @@ fault out_open(struct out *out, int dir, const char *name, uint64_t data_cap, ui
     return others > data_cap ? DATA_LIMIT : NULL;
 }
 
-/* What is not all written was written in part, and counts so. Bytes that would go past the limit are not written at all. */
-fault out_write(struct out *out, const char *bytes, size_t size) {
-    if (size > out->room - out->size)
-        return DATA_LIMIT;
-    struct iovec part = {(char *)bytes, size};
+/* What is not all written was written in part, `size` then being that. Bytes past the limit are not written at all. */
+static fault put(struct out *out, const char *bytes, size_t *size) {
+    struct iovec part = {(char *)bytes, *size};
     uint64_t written = 0;
+    if (*size > out->room - out->size) {
+        *size = 0;
+        return DATA_LIMIT;
+    }
     fault error = writev_all(out->fd, &part, 1, &written) < 0 ? BAD_WRITE : NULL;
+    out->size += *size = written;
+    return error;
+}
+
+fault out_write(struct out *out, const char *bytes, size_t size) {
+    fault error = put(out, bytes, &size);
     int number = errno;
-    out->size += written;
-    sha256_add(&out->hash, bytes, written);
+    hasher_add(&out->hasher, bytes, size);
+    errno = number;
+    return error;
+}
+
+/* Where to read the next bytes to, READ_SIZE of them. */
+char *out_buffer(struct out *out) {
+    struct ring *ring = &out->ring;
+    ring->turn = (ring->turn + 1) % PIECES;
+    hasher_wait(&out->hasher, ring->given[ring->turn]);
+    return ring->bytes[ring->turn];
+}
+
+/* As out_write, but of bytes in the last buffer, which may then be read still, not written, until it is had again. */
+fault out_pass(struct out *out, const char *bytes, size_t size) {
+    fault error = put(out, bytes, &size);
+    int number = errno;
+    out->ring.given[out->ring.turn] = hasher_give(&out->hasher, bytes, size);
     errno = number;
     return error;
 }
@@ -55,15 +79,15 @@ enum { FLOOR_EVERY = 16 * KIB * KIB };
 
 /* As long as the file is now: one that somebody still writes to does not keep us. */
 static fault copy_from(struct out *out, int from, uint64_t size) {
-    static char bytes[READ_SIZE];
     fault error = NULL;
     for (uint64_t checked = 0; !error && out->size < size;) {
-        ssize_t got = pread_all(from, bytes, MIN(size - out->size, sizeof bytes), out->size);
+        char *bytes = out_buffer(out);
+        ssize_t got = pread_all(from, bytes, MIN(size - out->size, (uint64_t)READ_SIZE), out->size);
         if (got < 0)
             return BAD_WRITE;
         if (got == 0)
             break;
-        error = out_write(out, bytes, (size_t)got);
+        error = out_pass(out, bytes, (size_t)got);
         if (error || out->size - checked < FLOOR_EVERY)
             continue;
         checked = out->size;

@@ -87,7 +87,7 @@ static void take(struct step *step, struct run *run, int stream, const char *byt
     const char *captured = stream == STDOUT ? "stdout" : "stderr";
     fault error = NULL;
     if (strcmp(step->options->output, captured) == 0 && !step->error)
-        error = step->filter.out ? filter_take(&step->filter, bytes, size) : out_write(&step->out, bytes, size);
+        error = step->filter.out ? filter_take(&step->filter, bytes, size) : out_pass(&step->out, bytes, size);
     fail(step, run, error);
     fail(step, run, mask_take(&step->mask, &step->log, stream, bytes, size));
     uint64_t written = step->out.size + step->log.size;
@@ -99,9 +99,9 @@ static void take(struct step *step, struct run *run, int stream, const char *byt
 
 /* One read of a stream, at most `most` bytes; how many there were. Its end closes it. */
 static size_t read_stream(struct step *step, struct run *run, int stream, size_t most) {
-    static char bytes[READ_SIZE];
+    char *bytes = out_buffer(&step->out);
     int *fd = &run->streams[stream - 1];
-    ssize_t got = read(*fd, bytes, MIN(most, sizeof bytes));
+    ssize_t got = read(*fd, bytes, MIN(most, (size_t)READ_SIZE));
     if (got < 0 && (errno == EINTR || errno == EAGAIN))
         return 0;
     if (got < 0)

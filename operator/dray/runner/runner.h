@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -77,11 +78,37 @@ void sha256_start(struct sha256 *hash);
 void sha256_add(struct sha256 *hash, const void *added, size_t size);
 void sha256_finish(struct sha256 *hash, char text[SHA256_TEXT]);
 
+/* hasher.c: a hash that is made beside other work. */
+enum { PIECES = 4 }; /* given and not yet hashed, at most */
+
+struct hasher {
+    struct sha256 hash;
+    struct iovec pieces[PIECES];
+    uint64_t given, done;
+    bool threaded, refused;
+    pthread_mutex_t lock;
+    pthread_cond_t come, gone;
+};
+
+void hasher_start(struct hasher *hasher);
+void hasher_wait(struct hasher *hasher, uint64_t count);
+void hasher_add(struct hasher *hasher, const void *bytes, size_t size);
+uint64_t hasher_give(struct hasher *hasher, const void *bytes, size_t size);
+void hasher_finish(struct hasher *hasher, char text[SHA256_TEXT]);
+
+/* A ring of buffers, each of which the hasher may still be reading. */
+struct ring {
+    char bytes[PIECES][READ_SIZE];
+    uint64_t given[PIECES]; /* how many pieces the hasher must have done before this one is free */
+    size_t turn;
+};
+
 /* out.c: the step's output, N.A.out. */
 struct out {
     int fd, dir;
     uint64_t size, room, floor; /* room: how large the file may get */
-    struct sha256 hash;         /* of what is in it */
+    struct hasher hasher;       /* of what is in it */
+    struct ring ring;           /* where what comes is read to */
 };
 
 /* Passes only the lines between the delimiters, which may be cut anywhere by the reads. */
@@ -96,6 +123,8 @@ struct filter {
 
 fault out_open(struct out *out, int dir, const char *name, uint64_t data_cap, uint64_t floor);
 fault out_write(struct out *out, const char *bytes, size_t size);
+char *out_buffer(struct out *out);
+fault out_pass(struct out *out, const char *bytes, size_t size);
 fault out_copy(struct out *out, const char *path);
 fault floor_check(int dir, uint64_t floor);
 fault filter_make(struct filter *filter, struct out *out, const char *begin, const char *end);

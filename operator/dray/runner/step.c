@@ -196,7 +196,7 @@ static int exit_code(const struct step *step) {
 
 static int say_status(struct step *step, struct note *note) {
     char text[NOTE_ROOM], sha256[SHA256_TEXT], boot[BOOT_TEXT];
-    sha256_finish(&step->out.hash, sha256);
+    hasher_finish(&step->out.hasher, sha256);
     read_boot(boot);
     int size = snprintf(
         text, sizeof text,
@@ -252,7 +252,7 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
 }
 
 int step_main(const struct options *options) {
-    static struct step step; /* a quarter of a MiB, and all zero */
+    static struct step step; /* some 1.5 MiB, all zero, of which a small step touches little */
     bool gated = options->step && strcmp(options->input, "none") != 0;
     step.options = options;
     step.code = step.input = step.out.fd = step.log.fd = -1;

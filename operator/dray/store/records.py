@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
+from dray import metrics, traces
 from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale
 from dray.reason import Reason
 from dray.record import FINAL, Beside, Job, Phase, Told
@@ -112,9 +113,12 @@ class Records(Connection):
                 await self._cancel(job_id)
                 return await self.get(job_id)
             try:
-                return await self.save(_cancelled(job))
+                ended = await self.save(_cancelled(job))
             except Stale:
                 continue
+            metrics.observe(job, ended)
+            traces.observe(job, ended)
+            return ended
 
     @available
     async def _cancel(self, job_id: str) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from dray import runner
@@ -18,9 +20,10 @@ from dray.backends.docker.agent import Agent
 from dray.backends.docker.boxes import Boxes
 from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found, Images
-from dray.backends.docker.sandbox import Sandboxes
+from dray.backends.docker.pool import Pool
+from dray.backends.docker.sandbox import NETWORK, Sandboxes
 from dray.backends.docker.seed import seed
-from dray.backends.docker.view import View, listed, look
+from dray.backends.docker.view import Container, View, listed, look
 from dray.errors import Unavailable
 from dray.pod import Fault, Key, Mark, Pod, Shape, Stage
 from dray.reason import Reason
@@ -31,6 +34,9 @@ from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _DOUBT_EVERY = 10.0  # seconds
+_REMOVALS = 4  # at once, so that no box that is to be started waits for many
+_REMEMBERED = 100
+_SOON = 2.0  # seconds
 _EVENTS = ["die", "oom", "destroy"]
 
 
@@ -42,7 +48,9 @@ class DockerBackend:
         self._engine = Engine()
         self._images = Images(self._engine)
         self._views: dict[str, View] = {}
+        self._closed: deque[str] = deque(maxlen=_REMEMBERED)  # pods that are surely gone
         self._woken: asyncio.Queue[str | None] = asyncio.Queue()
+        self._removing = asyncio.Semaphore(_REMOVALS)
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self, instance: str, operator: str) -> str:
@@ -52,25 +60,30 @@ class DockerBackend:
         await self._sandboxes.prepare()
         engine = str((await self._engine.must("GET", "/info"))["ID"])
         if not self._background:
-            self._spawn(self._listen())
-            self._spawn(self._doubt())
+            self._pool = Pool(self._engine, self._sandboxes, operator, self._settings.sandboxes)
+            for work in (self._listen, self._images.listen, self._doubt, self._pool.run):
+                self._spawn(work())
         return engine
 
     async def stop(self) -> None:
+        started = self._background != set()
         await end(*self._background)
         for view in self._views.values():
             await view.hang_up()
+        if started:
+            await self._pool.stop()
         self._engine.close()
 
     async def ping(self) -> None:
-        await self._engine.must("GET", "/version")
+        await self._engine.must("HEAD", "/_ping")
 
     # --- looking
 
     async def look(self, job: Job) -> Pod:
-        view = self._view(job)
+        view = None if job.pod in self._closed else self._view(job)
         if view is None:
             return Pod()
+        view.reap()
         sandbox = (await listed(self._engine, view)).get(None)
         if sandbox is not None and sandbox.stage is Stage.RUNNING:
             try:
@@ -86,9 +99,11 @@ class DockerBackend:
         return Pod(Shape.ABSENT, pod.boxes)
 
     def _view(self, job: Job) -> View | None:
-        """None: nothing was made for the job that counts. What the record names goes over what was opened here but not recorded."""
+        """None: nothing counts that was made for the job. What the record names goes over what was opened here but not recorded."""
         view = self._views.get(job.id)
         if job.pod is not None and (view is None or view.pod != job.pod):
+            if view is not None:
+                self._spawn(view.hang_up())
             view = self._views[job.id] = View(job.pod)
         return view
 
@@ -107,10 +122,25 @@ class DockerBackend:
     # --- doing
 
     async def open(self, job: Job) -> str:
-        view = self._view(job) or self._views.setdefault(job.id, View(names.pod(job.id)))
+        view, warm = self._view(job), None
+        if view is None and job.spec.network == NETWORK:
+            warm = self._pool.take()
+        if warm is not None:
+            warm.agent.changed = lambda: self._wake(job.id)
+            self._views[job.id] = View(warm.pod, {None: Container(warm.sandbox, Stage.RUNNING, NETWORK)}, agent=warm.agent)
+            return warm.pod
+        if view is None:
+            view = self._views[job.id] = View(names.pod(job.id), {})
         await view.hang_up()
-        view.stale()
-        await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
+        if view.pod in self._closed:
+            self._closed.remove(view.pod)
+        try:
+            with self._pool.held():
+                sandbox, network = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
+        except BaseException:
+            view.stale()
+            raise
+        view.learn(None, Container(sandbox, Stage.RUNNING, network))
         return view.pod
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
@@ -137,17 +167,42 @@ class DockerBackend:
             self._wake(job.id)
 
     async def launch(self, job: Job, step: int, given: Launching) -> None:
-        await self._boxes.launch(self._opened(job), job, (step, job.steps[step].attempt), given)
+        """Begun here; it goes on in the background, so that the next step's box can be made beside it. `look` tells how it went."""
+        view, key = self._opened(job), (step, job.steps[step].attempt)
+        if key not in view.launching:
+            view.launching[key] = self._spawn(self._launch(view, job, key, given))
+            view.launching[key].add_done_callback(lambda _: self._wake(job.id))
+
+    async def _launch(self, view: View, job: Job, key: Key, given: Launching) -> None:
+        with self._pool.held():
+            await self._boxes.launch(view, job, key, given)
 
     async def remove(self, job: Job, key: Key) -> None:
         view = self._opened(job)
+        if key in view.launching:
+            await asyncio.wait([view.launching[key]])
+        box = (await listed(self._engine, view)).get(key)
+        if box is None:
+            return
+        assert view.containers is not None  # just listed
+        if box.stage is Stage.ENDED and view.traces.get(key, runner.Traces()).claimed_at is not None:
+            del view.containers[key]  # its name is never needed again, so nobody waits for it to go
+            view.going[box.id] = self._spawn(self._remove_soon(view, box.id))
+            return
         try:
-            await self._engine.remove(names.box(view.pod, key))
-        except Unavailable:
+            await self._engine.remove(box.id)
+        finally:
             view.stale()
-            raise
-        if view.containers is not None:
-            view.containers.pop(key, None)
+
+    async def _remove_soon(self, view: View, container: str) -> None:
+        """Not at once: the engine has the next steps to start."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(view.closing.wait(), _SOON)
+        await self._remove(container)
+
+    async def _remove(self, container: str) -> None:
+        async with self._removing:
+            await self._engine.remove(container)
 
     async def drop(self, job: Job, key: Key) -> None:
         await self._agent(job).drop(runner.output_file(*key))
@@ -182,14 +237,17 @@ class DockerBackend:
         view = self._view(job)
         if view is None:
             return
+        view.closing.set()
+        await asyncio.gather(*view.launching.values(), *view.going.values(), return_exceptions=True)
         await view.hang_up()
-        await self._remove_pod(view.pod)
+        try:
+            await asyncio.gather(*(self._remove(container.id) for container in (await listed(self._engine, view)).values()))
+            await self._engine.remove_volume(view.pod)
+        except Unavailable:
+            view.stale()  # one that is not known may be using the volume
+            raise
         self._views.pop(job.id, None)
-
-    async def _remove_pod(self, pod: str) -> None:
-        found = await self._engine.containers(f"{names.POD}={pod}")
-        await asyncio.gather(*(self._engine.remove(summary["Id"]) for summary in found))
-        await self._engine.remove_volume(pod)
+        self._closed.append(view.pod)
 
     async def leave(self, job_id: str) -> None:
         view = self._views.pop(job_id, None)
@@ -200,13 +258,21 @@ class DockerBackend:
         mine = {"label": [f"{names.INSTANCE}={self._instance}"]}
         containers = await self._engine.must("GET", "/containers/json", all=True, filters=mine)
         volumes = (await self._engine.must("GET", "/volumes", filters=mine))["Volumes"] or []
-        claimed = {pod or names.pod(job_id) for job_id, pod in (await claims()).jobs.items()}
-        left = [summary["Id"] for summary in containers if summary["Labels"].get(names.POD) not in claimed]
-        orphaned = [volume["Name"] for volume in volumes if volume["Labels"].get(names.POD) not in claimed]
+        claimed = await claims()
+        pods = {pod or names.pod(job_id) for job_id, pod in claimed.jobs.items()}
+        left = [summary["Id"] for summary in containers if not self._claimed(summary["Labels"], pods, claimed.operators)]
+        orphaned = [volume["Name"] for volume in volumes if not self._claimed(volume["Labels"], pods, claimed.operators)]
         await asyncio.gather(*(self._engine.remove(container) for container in left))
         await asyncio.gather(*(self._engine.remove_volume(name) for name in orphaned))
         if left or orphaned:
             log.info("swept %d containers and %d volumes that a crash left", len(left), len(orphaned))
+
+    def _claimed(self, labels: Mapping[str, str], pods: Collection[str], operators: Collection[str]) -> bool:
+        """By an active job; or made ahead, and not yet known to be a job's, by this operator or another."""
+        pod, operator = labels.get(names.POD), labels.get(names.OPERATOR)
+        if operator == self._operator and (pod in self._pool.pods or any(view.pod == pod for view in self._views.values())):
+            return True
+        return pod in pods or (operator != self._operator and operator in operators)
 
     # --- waking
 
@@ -274,7 +340,8 @@ class DockerBackend:
             raise Unavailable(f"engine: the sandbox of job {job.id} is shut")
         return agent
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ from dray.record import Job
 from dray.settings import Settings
 from dray.spec import Mount, Step
 
-_STARTS = 5  # refusals, with back-off between them some three seconds, before a start is given up
+_STARTS = 5  # refusals before a start is given up
+_PAUSE = 0.1  # seconds after the first; doubled for each one after
 _AT_FAULT = (400, 403)  # what Docker answers, among others, to a start that it can never make
 
 
@@ -105,6 +107,7 @@ class Boxes:
             view.images[key] = Fault(Reason.START_FAILED, str(error))
             return
         view.images.pop(key, None)
+        await asyncio.sleep(_PAUSE * 2 ** view.refusals[key])
         raise Unavailable(f"engine: {error}") from error
 
     def _config(self, job: Job, key: Key, image: Found, given: Launching, pod: str) -> dict[str, Any]:

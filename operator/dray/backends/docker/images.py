@@ -10,6 +10,7 @@ from typing import Any
 
 from docker.utils import parse_repository_tag
 
+from dray import metrics
 from dray.backends.docker.engine import Engine, Missing, Refused
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.pod import Fault
@@ -18,6 +19,7 @@ from dray.spec import JobSpec
 
 log = logging.getLogger(__name__)
 _TRIES = 3
+_MOST_KNOWN = 1000
 _FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after
 
 
@@ -36,14 +38,35 @@ class PullFailed(Exception):
 
 
 class Images:
-    """The images of one engine."""
+    """The images of one engine. What was found is remembered while the engine's events say that nothing changed."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pulling: dict[str, asyncio.Lock] = {}
+        self._known: dict[str, Found] | None = None  # None: nobody would tell of a change
+
+    async def listen(self) -> None:
+        """Hear of changes, for ever."""
+        while True:
+            try:
+                async for _ in self._engine.events(type=["image"]):
+                    self._known = {}
+            except Unavailable as error:
+                self._known = None
+                log.warning("%s; listening again in a second", error)
+                await asyncio.sleep(1)
 
     async def find(self, source: str) -> Found | None:
-        """The image as the engine has it now."""
+        """The image as the engine has it."""
+        known = self._known
+        if known is not None and source in known:
+            return known[source]
+        found = await self._find_now(source)
+        if found is not None and known is not None and len(known) < _MOST_KNOWN:
+            known[source] = found
+        return found
+
+    async def _find_now(self, source: str) -> Found | None:
         try:
             found = await self._engine.ask("GET", f"/images/{source}/json")
         except Missing:
@@ -60,7 +83,7 @@ class Images:
                 if before is not None and not refresh:
                     return before
                 fault = await self._pull(source)
-                found = await self.find(source)
+                found = await self._find_now(source)
         finally:
             if not lock.locked():
                 self._pulling.pop(source, None)
@@ -94,6 +117,7 @@ class Images:
             pause *= 2
         return None
 
+    @metrics.a_pull()
     def _pull_once(self, source: str) -> None:
         """Runs in a thread. Logins are read anew from config.json each time, so that a `docker login` counts at once."""
         repository, tag = parse_repository_tag(source)

@@ -22,8 +22,9 @@ from dray.errors import BadSetting, Unavailable
 
 _CAPABILITIES = ["DAC_OVERRIDE", "FOWNER"]  # the agent reads and removes what any step made, whatever its mode
 _ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarch64")}  # e_machine of the ELF header
+NETWORK = "bridge"  # of a job that names none
 _NO_NETWORK = "none"
-_OWN_NETWORKS = ("bridge", _NO_NETWORK)  # what every engine has
+_OWN_NETWORKS = (NETWORK, _NO_NETWORK)  # what every engine has
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class View:
 
     `died`, `oomed`: what events said of containers, by id: one may come before the call that made the container is
     answered, and a list that is asked for just after it may still show the container running (Docker 20.10).
+    `launching`, `going`: tasks in which boxes are made and started, and containers removed, by id: soon, or when the pod is `closing`.
     """
 
     pod: str
@@ -51,6 +52,9 @@ class View:
     changes: int = 0  # counts what made `containers` stale, so that a list asked for before it is not kept
     agent: Agent | None = None
     traces: dict[Key, runner.Traces] = field(default_factory=dict)
+    launching: dict[Key, asyncio.Task[None]] = field(default_factory=dict)
+    going: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: Counter[Key] = field(default_factory=Counter)  # how often a start was refused
     images: dict[Key, Found | Fault | None] = field(default_factory=dict)  # None: being pulled
 
@@ -80,6 +84,14 @@ class View:
                 self.containers[key] = replace(container, stage=Stage.ENDED, code=self.died[container.id], oom=container.id in self.oomed, told=True)
         return self.containers
 
+    def reap(self) -> None:
+        """What was begun in the background and has ended. Raises what a launch met."""
+        for container in [container for container, removing in self.going.items() if removing.done()]:
+            if self.going.pop(container).exception() is not None:
+                self.stale()
+        for key in [key for key, launching in self.launching.items() if launching.done()]:
+            self.launching.pop(key).result()
+
     def image(self, key: Key) -> Image | Fault:
         found = self.images[key]
         if found is None:
@@ -94,7 +106,7 @@ class View:
 
 async def look(engine: Engine, view: View, agent: Agent | None) -> Pod:
     """The pod, given the agent that answers for its volume; without one only what the engine knows."""
-    containers = await listed(engine, view)
+    containers = _with_launching(view, await listed(engine, view))
     sandbox = containers.get(None)
     images = {key: view.image(key) for key in view.images}
     if sandbox is None or agent is None:
@@ -105,6 +117,15 @@ async def look(engine: Engine, view: View, agent: Agent | None) -> Pod:
     keys = {key for key in (*containers, *view.traces) if key}
     boxes = {key: _box(containers.get(key), view.traces.get(key, runner.Traces()), sandbox) for key in keys}
     return Pod(Shape.OPEN, boxes, images, frozenset(Mark(name) for name in runner.marks(listing)))
+
+
+def _with_launching(view: View, containers: Mapping[Key | None, Container]) -> Mapping[Key | None, Container]:
+    """Boxes under way to their gates pass for being there."""
+    sandbox = containers.get(None)
+    if sandbox is None:
+        return containers
+    under_way = {key for key in view.launching if key not in containers or containers[key].stage is Stage.MADE}
+    return {**containers, **{key: Container("", Stage.RUNNING, f"container:{sandbox.id}") for key in under_way}}
 
 
 async def listed(engine: Engine, view: View) -> Mapping[Key | None, Container]:
@@ -125,7 +146,7 @@ async def _list(engine: Engine, view: View) -> None:
         changes = view.changes
         doubted, view.doubted = view.doubted, False
         found = await asyncio.gather(*(_container(engine, summary, doubted) for summary in await engine.containers(f"{names.POD}={view.pod}")))
-    view.containers = {key: container for key, container in found if container is not None}
+    view.containers = {key: container for key, container in found if container is not None and container.id not in view.going}
 
 
 async def _container(engine: Engine, summary: dict[str, Any], doubted: bool) -> tuple[Key | None, Container | None]:
