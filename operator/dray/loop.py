@@ -218,11 +218,14 @@ class Loop:
 
     async def _answer(self) -> None:
         """Questions of the API about a job to be: can its images be had, are its secrets here."""
-        async with asyncio.TaskGroup() as answering:
-            while True:
-                asked = await self._store.asked()
-                if asked is not None:
-                    answering.create_task(self._answer_one(*asked))
+        try:
+            async with asyncio.TaskGroup() as answering:
+                while True:
+                    asked = await self._store.asked()
+                    if asked is not None:
+                        answering.create_task(self._answer_one(*asked))
+        except ExceptionGroup as failed:  # the group's wrapping of what `asked` raised
+            raise failed.exceptions[0] from None
 
     async def _answer_one(self, question: str, spec: JobSpec) -> None:
         answer: tuple[str, ...] | Invalid | Unavailable

@@ -1,6 +1,7 @@
 """The operator's secrets: a file of that name in the folder DRAY_SECRETS, or a variable DRAY_SECRET_<NAME> of its environment.
 
-And, for jobs that come from a cluster, what Secrets and ConfigMaps there hold. Read anew each time, so that a changed one counts for the next step. Never logged, never kept.
+And, for jobs that come from a cluster, what Secrets and ConfigMaps there hold. Read anew each time, so that a changed
+one counts for the next step. Never logged, never kept.
 """
 
 from __future__ import annotations

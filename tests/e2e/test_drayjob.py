@@ -284,7 +284,7 @@ def test_metrics_and_readiness(team: Namespace, dray: Served, image: Images) -> 
     team.wait(team.apply("counted", image("true")))
     assert dray.http.get("/readyz").status_code == 200
     metrics = dray.http.get("/metrics").text
-    for name in ("reconciles_total", "reconcile_seconds_count", "queue_depth", "errors_total", "objects", "leading 1.0"):
+    for name in ("reconciles_total", "reconcile_duration_seconds_count", "queue_depth", "errors_total", "objects", "leading 1.0"):
         assert f"dray_kubernetes_{name}" in metrics
 
 

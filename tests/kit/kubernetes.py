@@ -119,17 +119,17 @@ class Namespace:
             if document["kind"] == "ClusterRoleBinding":
                 document["metadata"]["name"] = self.name
         subject = {"kind": "ServiceAccount", "name": "dray", "namespace": self.name}
-        for role in ("dray-values", "dray-mirror"):
-            documents.append(
-                {
-                    "apiVersion": "rbac.authorization.k8s.io/v1",
-                    "kind": "RoleBinding",
-                    "metadata": {"name": role, "namespace": self.name},
-                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-                    "subjects": [subject],
-                }
-            )
-        return yaml.safe_dump_all(documents)
+        bindings = [
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": role, "namespace": self.name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [subject],
+            }
+            for role in ("dray-values", "dray-mirror")
+        ]
+        return str(yaml.safe_dump_all(documents + bindings))
 
     def _admin(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))

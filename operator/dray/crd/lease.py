@@ -30,7 +30,9 @@ class Lease:
 
     async def acquire(self) -> None:
         """Once it is ours."""
-        while not await self._try():
+        while True:
+            if await self._try():
+                return
             await asyncio.sleep(_RENEW)
 
     async def keep(self) -> None:

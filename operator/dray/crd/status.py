@@ -178,5 +178,3 @@ def _duration(job: Job) -> str | None:
         if count or (unit == "s" and not parts):
             parts.append(f"{count}{unit}")
     return "".join(parts[:2])
-
-

@@ -46,14 +46,17 @@ class Watch:
             await asyncio.to_thread(thread.join, _STOP_WITHIN)
 
     def _thread(self, loop: asyncio.AbstractEventLoop, ended: Future[None]) -> None:
+        failure: BaseException | None = None
         try:
             asyncio.run(self._watch(loop))
         except BaseException as error:  # noqa: BLE001 (told to whoever waits)
-            outcome: Callable[[], None] = lambda: ended.set_exception(error)  # noqa: E731
+            failure = error
+        if not ended.set_running_or_notify_cancel():
+            return
+        if failure is None:
+            ended.set_result(None)
         else:
-            outcome = lambda: ended.set_result(None)  # noqa: E731
-        if ended.set_running_or_notify_cancel():
-            outcome()
+            ended.set_exception(failure)
 
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
