@@ -9,14 +9,11 @@ import functools
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from urllib3.exceptions import HTTPError
 
 from dray.errors import BadSetting, Unavailable
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 _TIMEOUTS = (3, 10)  # seconds to connect, and for a reply
 _CONNECTIONS = 16
@@ -44,7 +41,7 @@ class Refused(Exception):
 class Cluster:
     """Every call raises Absent, Conflict or Refused as the answer says, and Unavailable when there is none."""
 
-    def __init__(self, client: ApiClient, namespace: str) -> None:
+    def __init__(self, client: Any, namespace: str) -> None:
         from kubernetes.client.exceptions import ApiException  # noqa: PLC0415 (see `cluster`)
 
         self._client, self.namespace = client, namespace
@@ -107,8 +104,9 @@ def _message(content: bytes) -> str:
 @functools.cache
 def cluster() -> Cluster:
     """The one that this process works with. Raises BadSetting."""
-    from kubernetes import client, config  # noqa: PLC0415 (half a second's work, that only this takes)
+    from kubernetes import client, config as untyped  # noqa: PLC0415 (half a second's work, that only this takes)
 
+    config: Any = untyped
     configuration = client.Configuration()
     configuration.retries = False
     configuration.connection_pool_maxsize = _CONNECTIONS

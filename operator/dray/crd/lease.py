@@ -93,7 +93,7 @@ class Lease:
         mark = (spec["holderIdentity"], spec.get("renewTime"))
         if self._seen[0] != mark:
             self._seen = (mark, time.monotonic())
-        return time.monotonic() >= self._seen[1] + spec.get("leaseDurationSeconds", LASTS)
+        return time.monotonic() >= self._seen[1] + float(spec.get("leaseDurationSeconds", LASTS))
 
     def _release(self) -> None:
         found = self._cluster.get(f"{self._all}/{self._name}")

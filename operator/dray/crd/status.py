@@ -172,7 +172,8 @@ def _duration(job: Job) -> str | None:
     """`1h2m`, `1m30s`, `4s`: in whole seconds; the two greatest units."""
     if job.started_at is None or job.finished_at is None:
         return None
-    left, parts = max(job.finished_at - job.started_at, 0) // 10**6, []
+    left = max(job.finished_at - job.started_at, 0) // 10**6
+    parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count or (unit == "s" and not parts):
