@@ -219,11 +219,15 @@ class Loop:
 
     async def _answer(self) -> None:
         """Questions of the API about a job to be: can its images be had, are its secrets here."""
-        async with asyncio.TaskGroup() as answering:
+        answering: set[asyncio.Task[None]] = set()
+        try:
             while True:
                 asked = await self._store.asked()
                 if asked is not None:
-                    answering.create_task(self._answer_one(*asked))
+                    answering.add(task := asyncio.create_task(self._answer_one(*asked)))
+                    task.add_done_callback(answering.discard)
+        finally:
+            await end(*answering)
 
     async def _answer_one(self, question: str, spec: JobSpec) -> None:
         answer: tuple[str, ...] | Invalid | Unavailable
