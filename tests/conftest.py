@@ -15,6 +15,7 @@ from images import base
 from kit.api import Api
 from kit.dockerd import Dockerd
 from kit.images import Images
+from kit.kubernetes import Namespace, require_cluster
 from kit.redis import RedisServer
 from kit.registry import Registry
 from kit.require import missing, required
@@ -114,6 +115,23 @@ def own_dockerd(engine: docker.DockerClient) -> Iterator[Callable[..., Dockerd]]
             return started
 
         yield make
+
+
+# --- kubernetes
+
+
+@pytest.fixture(scope="session")
+def cluster() -> None:
+    """The cluster that KUBECONFIG names, with DrayJobs in it."""
+    require_cluster()
+
+
+@pytest.fixture
+def namespace(cluster: None) -> Iterator[Namespace]:
+    """A Namespace of the test's own. What operates in it must be asked for after it, so that it ends first."""
+    made = Namespace()
+    yield made
+    made.remove()
 
 
 # --- dray

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
 from dray.backends import Launching
 from dray.record import Job, Phase
 from dray.secrets import Secrets
+from dray.spec import EnvVar
 
 
-def launching(job: Job, step: int, secrets: Secrets) -> Launching:
-    """Raises NoSecret."""
+async def launching(job: Job, step: int, secrets: Secrets) -> Launching:
+    """Raises NoSecret, and Unavailable where a value lies in a cluster that does not answer."""
     variables = job.spec.environment_of(step)
-    values = {name: secrets.value(var.secret) if var.secret is not None else var.value for name, var in variables.items()}
-    masked = tuple(name for name, var in variables.items() if var.secret is not None)
+    if any(variable.cluster for variable in variables.values()):
+        found = await asyncio.to_thread(_values, variables, secrets)
+    else:
+        found = _values(variables, secrets)
+    values = {name: value for name, value in found.items() if value is not None}
+    masked = tuple(name for name in values if variables[name].secretive)
     left = max(job.spec.steps[step].retries - len(job.steps[step].past), 0)
     return Launching(values | _place(job, step), masked, left)
+
+
+def _values(variables: Mapping[str, EnvVar], secrets: Secrets) -> dict[str, str | None]:
+    return {name: secrets.of(variable) for name, variable in variables.items()}
 
 
 def _place(job: Job, step: int) -> dict[str, str]:

@@ -108,6 +108,7 @@ class Loop:
         self._tried_at = time.monotonic()
         for weakness in await self._store.weaknesses():
             log.warning("Redis: %s: jobs may be lost", weakness)
+        await self._store.upgrade()
         engine = await self._backend.start(await self._store.instance(), self._name)
         self._tools = Tools(self._store, self._backend, self._outputs, self._settings, self._name, engine, self._holds)
         await self._enlist()

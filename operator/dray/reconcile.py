@@ -185,7 +185,7 @@ class Reconciler:
 
     async def _launch(self, job: Job, step: int) -> None:
         try:
-            given = launching(job, step, self._secrets)
+            given = await launching(job, step, self._secrets)
         except NoSecret as error:
             self._bar(step, Fault(Reason.SECRET_NOT_FOUND, str(error), early=step != job.current))
         else:

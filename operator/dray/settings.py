@@ -34,6 +34,8 @@ class Settings:
     none, and of any step. `sandboxes`: made ahead. `lease`: how long an operator that says nothing keeps its jobs;
     `takeover`: how much later one on another engine takes them (0: never). `keep_outputs`: up to which size outputs
     that are passed on are kept with the job. `keep_time`, `keep_jobs`: when finished jobs are removed (None: never).
+    `kubernetes`: whether DrayJobs are dealt with, in `namespaces` (empty: all); `mirror_jobs`: the namespace in which
+    jobs that came another way are shown.
     """
 
     host: str = "127.0.0.1"
@@ -64,6 +66,9 @@ class Settings:
     keep_time: float | None = None
     keep_jobs: int | None = None
     metrics_port: int | None = None
+    kubernetes: bool = False
+    namespaces: tuple[str, ...] = ()
+    mirror_jobs: str | None = None
 
     @property
     def outputs_url(self) -> str:
@@ -79,7 +84,9 @@ class Settings:
             return False
 
     def checked(self) -> Settings:
-        """Itself. Raises BadSetting where the settings together are unsafe."""
+        """Itself. Raises BadSetting where the settings together are unsafe, or make no sense."""
+        if not self.kubernetes and (self.namespaces or self.mirror_jobs):
+            raise BadSetting("--namespaces and --mirror-jobs say more of --kubernetes, which is missing")
         if not self.loopback and self.token is None and not self.no_auth:
             raise BadSetting(
                 f"--host {self.host} listens beyond this machine: set DRAY_TOKEN, which clients then send as 'Authorization: Bearer …', or say --no-auth"

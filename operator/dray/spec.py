@@ -7,9 +7,10 @@ What each field may hold is in `fields.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from dray import fields
 from dray.errors import FieldError, Invalid
@@ -26,19 +27,46 @@ class _Part(BaseModel):
         return given
 
 
+class ClusterValue(_Part):
+    """A key of a Secret or a ConfigMap in a Kubernetes namespace. `optional`: without it there is no such variable."""
+
+    namespace: str
+    kind: Literal["Secret", "ConfigMap"]
+    name: str
+    key: str
+    optional: bool = False
+
+
+_OF_A_CLIENT = "of a client"  # the context in which `parse` validates
+
+
 class EnvVar(_Part):
     """One environment variable, with its `value` or the name of a `secret` that the operator holds.
 
-    A value may be a secret too: it appears in no log line of Dray's own and in no error message.
+    A value may be a secret too: it appears in no log line of Dray's own and in no error message. `cluster` is for jobs
+    that come from the cluster itself: whoever may post a job may not read the cluster's secrets by it.
     """
 
     variable: fields.Variable
     value: fields.Value = ""
     secret: Annotated[fields.ShortName | None, Field(description="the name of a secret of the operator's; instead of a value")] = None
+    cluster: SkipJsonSchema[ClusterValue | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_cluster_for_clients(cls, given: object, info: ValidationInfo) -> object:
+        if info.context == _OF_A_CLIENT and isinstance(given, Mapping):
+            return {key: value for key, value in given.items() if key != "cluster"}
+        return given
+
+    @property
+    def secretive(self) -> bool:
+        """Whether its value is masked in the log."""
+        return self.secret is not None or (self.cluster is not None and self.cluster.kind == "Secret")
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> EnvVar:
-        given = self.model_fields_set & {"value", "secret"}
+    def _one_of_them(self) -> EnvVar:
+        given = self.model_fields_set & {"value", "secret", "cluster"}
         if len(given) != 1:
             raise ValueError("must have either a value or the name of a secret")
         if fields.size(self.variable) + fields.size(self.value) + 1 > fields.MAX_VARIABLE:
@@ -156,10 +184,27 @@ class JobSpec(_Part):
         return {var.variable: var for var in (*self.environment, *self.steps[step].environment)}
 
 
+RESERVED = "dray.io/"
+"""How the keys of Dray's own labels begin."""
+
+
 def parse(given: Any) -> JobSpec:
-    """The spec in a decoded JSON value. Raises `Invalid`, naming each field."""
+    """The spec in a client's decoded JSON value. Raises `Invalid`, naming each field."""
+    spec = _validated(given, _OF_A_CLIENT)
+    reserved = [FieldError(f"labels.{key}", f"must not begin with {RESERVED}") for key in spec.labels if key.startswith(RESERVED)]
+    if reserved:
+        raise Invalid(reserved)
+    return spec
+
+
+def parse_trusted(given: Any) -> JobSpec:
+    """The same, of one who may use what the cluster keeps, and Dray's own labels: the DrayJob operator."""
+    return _validated(given, None)
+
+
+def _validated(given: Any, context: str | None) -> JobSpec:
     try:
-        return JobSpec.model_validate(given)
+        return JobSpec.model_validate(given, context=context)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         raise Invalid([FieldError(_path(fault["loc"]), _wording(fault)) for fault in faults if not _follows(fault, faults)]) from None

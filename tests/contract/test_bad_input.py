@@ -480,7 +480,7 @@ def test_a_parameter_that_is_wrong_is_named(api: Api, seeded: list[str], name: s
 @pytest.mark.parametrize("name", KEYS)
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/{id}/rerun"])
 def test_a_key_that_is_none_makes_no_job(api: Api, seeded: list[str], name: str, path: str) -> None:
-    headers = [("Idempotency-Key", value.encode("latin-1")) for value in KEYS[name]]
+    headers = [(b"Idempotency-Key", value.encode("latin-1")) for value in KEYS[name]]
     answer = api.http.post(path.format(id=seeded[0]), content=JOB, headers=headers)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "Idempotency-Key"

@@ -175,7 +175,7 @@ def test_following_is_resumed_after_the_line_that_was_seen_last(api: Api) -> Non
     log.write_chunks([[f"{number}" for number in range(start, start + 7)] for start in range(0, 70, 7)])
     log.end()
     seen: list[str] = []
-    last = {}
+    last: dict[str, str] = {}
     while len(seen) < 70:
         with api.http.stream("GET", f"{log.path}?index=-1", headers=FOLLOW | (last or {"Last-Event-ID": ""})) as answer:
             events = _parsed(answer.iter_lines())
@@ -257,12 +257,12 @@ def test_however_many_follow_one_connection_listens(make_api: Callable[..., Api]
     with redis.client() as client:
 
         def listening() -> int:
-            ((_, count),) = client.pubsub_numsub("dray:news")  # type: ignore[misc]
+            ((_, count),) = client.pubsub_numsub("dray:news")
             return int(count)
 
         asyncio.run(_many(api, logs, listening))
         until(lambda: listening() == 0, 10, "nobody listens any more")
-        assert len(client.client_list()) < 80  # type: ignore[arg-type]
+        assert len(client.client_list()) < 80
 
 
 async def _many(api: Api, logs: list[Written], listening: Callable[[], int]) -> None:
@@ -317,7 +317,7 @@ def test_a_follower_that_goes_away_is_forgotten(make_api: Callable[..., Api], ma
     with redis.client() as client:
 
         def listening() -> bool:
-            return bool(client.pubsub_numsub("dray:news")[0][1])  # type: ignore[index]
+            return bool(client.pubsub_numsub("dray:news")[0][1])
 
         for _ in _open(api, log, 3):
             until(listening, 10, "somebody listens")

@@ -424,7 +424,7 @@ def test_a_redis_that_takes_nothing_is_503_and_no_job_is_acknowledged(make_api: 
         if how == "full":
             client.config_set("maxmemory", 1)
         else:
-            client.replicaof("127.0.0.1", "1")  # type: ignore[no-untyped-call]
+            client.replicaof("127.0.0.1", "1")
         for name in ("create", "cancel", "rerun"):
             answer = _asked(api, job_id)[name]()
             assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), name
@@ -433,5 +433,5 @@ def test_a_redis_that_takes_nothing_is_503_and_no_job_is_acknowledged(make_api: 
         if how == "full":
             client.config_set("maxmemory", 0)
         else:
-            client.replicaof("no", "one")  # type: ignore[no-untyped-call]
+            client.replicaof("no", "one")
     api.post(JOB)

@@ -23,20 +23,6 @@ Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(tmp_path: Path, engine: Any) -> Iterator[Start]:
-    """start("api", "-p", "1", NAME="value"): a `dray api`; all are stopped at the end."""
-    with ExitStack() as made:
-
-        def make(*command: str, **env: str) -> Process:
-            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
-            process = Process([str(Path(sys.executable).parent / "dray"), *command], tmp_path / f"{command[0]}-{free_port()}.log", own | env)
-            made.callback(process.stop)
-            return process
-
-        yield make
-
-
-@pytest.fixture
 def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment that joins the two: a Redis in Docker's link form, and a folder for outputs. Nothing of a job may be left in the end."""
     port = free_port()
@@ -51,6 +37,20 @@ def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) 
             except APIError:
                 continue
             pytest.fail(f"left behind: {container.name}")
+
+
+@pytest.fixture
+def start(shared: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """start("api", "-p", "1", NAME="value"): a `dray api`; all are stopped at the end, before `shared` looks for what they left."""
+    with ExitStack() as made:
+
+        def make(*command: str, **env: str) -> Process:
+            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
+            process = Process([str(Path(sys.executable).parent / "dray"), *command], tmp_path / f"{command[0]}-{free_port()}.log", own | env)
+            made.callback(process.stop)
+            return process
+
+        yield make
 
 
 def api(start: Start, shared: dict[str, str]) -> httpx.Client:

@@ -61,7 +61,7 @@ async def operating(redis: RedisServer, root: Path, **settings: Any) -> AsyncIte
     given = Settings(redis_url=redis.url, data_dir=root, **settings)
     store, world = Store(redis.url), World(PROGRAMS)
     loop = Loop("me", given, store, FakeBackend(world), Outputs(given.outputs_url))
-    transport = httpx.ASGITransport(probes.create_app(given, loop))
+    transport = httpx.ASGITransport(probes.create_app(given, (loop,)))
     running = asyncio.create_task(loop.run(asyncio.Event()))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         try:
@@ -118,7 +118,7 @@ def test_before_its_lease_it_is_alive_but_not_ready(redis_server: RedisServer, t
     async def scenario() -> None:
         store = Store(redis_server.url)
         loop = Loop("me", Settings(), store, FakeBackend(World(PROGRAMS)), Outputs(tmp_path.as_uri()))
-        app = probes.create_app(Settings(), loop)
+        app = probes.create_app(Settings(), (loop,))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
             assert (await http.get("/healthz")).status_code == 200
             refused = await http.get("/readyz")

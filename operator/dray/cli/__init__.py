@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -44,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     operator.add_argument("--metrics-port", type=_port, help="port for /metrics, /healthz and /readyz (none)")
     operator.add_argument("--host", help="address that port is opened on (127.0.0.1)")
     operator.add_argument("--no-auth", action="store_true", default=None, help="open it beyond this machine without a token")
+    for parser_with_operator in (serve, operator):
+        group = parser_with_operator.add_argument_group("Kubernetes")
+        group.add_argument("--kubernetes", action="store_true", default=None, help="run the cluster's DrayJobs too (KUBECONFIG, or the pod's service account)")
+        group.add_argument("--namespaces", type=_namespaces, metavar="A,B", help="DrayJobs of these namespaces only (all)")
+        group.add_argument("--mirror-jobs", type=_namespace, metavar="NAMESPACE", help="show jobs that came another way as DrayJobs there")
     for any_parser in (serve, api, operator):
         any_parser.add_argument("--data-dir", type=Path, help="where Redis and outputs are kept (./dray-data)")
     return parser
@@ -53,3 +59,13 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 <= int(text[:6]) <= 65535:
         raise argparse.ArgumentTypeError("must be a port, 0 to 65535")
     return int(text)
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError("must be the name of a namespace")
+    return text
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    return tuple(_namespace(name.strip()) for name in text.split(","))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -13,7 +15,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dray.errors import DrayError, Unavailable
-from dray.loop import Loop
 from dray.settings import Settings
 from dray_api import problems
 from dray_api.guard import Guard
@@ -22,23 +23,37 @@ from dray_api.layers import Watch
 _READY_WITHIN = 5.0  # seconds
 
 
-def create_app(settings: Settings, loop: Loop) -> Starlette:
+class Part(Protocol):
+    """Of an operator: its loop, or what deals with DrayJobs."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it does what it is there for, as far as that depends on itself."""
+        ...
+
+    async def ready(self) -> None:
+        """Raises Unavailable, naming what is not."""
+        ...
+
+
+def create_app(settings: Settings, parts: Sequence[Part]) -> Starlette:
     """With the API's guard: who may ask the one may ask the other."""
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     async def healthz(_: Request) -> Response:
-        if not loop.alive:
-            raise Unavailable("the operator has not looked at its jobs for some minutes")
+        if not all(part.alive for part in parts):
+            raise Unavailable("the operator has not looked at its jobs for some minutes, or is not told of changed DrayJobs")
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
         try:
             async with asyncio.timeout(_READY_WITHIN):
-                await loop.ready()
+                for part in parts:
+                    await part.ready()
         except TimeoutError:
-            raise Unavailable(f"Redis or the engine does not answer within {_READY_WITHIN:.0f} seconds") from None
+            raise Unavailable(f"Redis, the engine or the cluster does not answer within {_READY_WITHIN:.0f} seconds") from None
         return JSONResponse({"status": "ok"})
 
     return Starlette(

@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 import uvloop
@@ -31,6 +31,9 @@ from dray.store import Store
 from dray_api.app import create_app
 from dray_api.protocol import Protocol
 
+if TYPE_CHECKING:
+    from dray.crd.operator import DrayJobs
+
 log = logging.getLogger(__name__)
 _SHUTDOWN_WITHIN = 5  # seconds for requests under way
 
@@ -47,13 +50,17 @@ async def _serve(settings: Settings) -> None:
         async with _redis(settings) as complete, _store(complete) as store:
             backend, outputs = DockerBackend(complete), Outputs(complete.outputs_url)
 
-            async def ready() -> None:
-                await store.ping()
-                await backend.ping()
-
             with operator_name(complete.data_dir) as name:
-                loop = Loop(name, complete, store, backend, outputs)
-                await _until_told(partial(_answer, create_app(complete, store, outputs, ready), listener), loop.run)
+                loop, drayjobs = Loop(name, complete, store, backend, outputs), _drayjobs(name, complete, store)
+
+                async def ready() -> None:
+                    await store.ping()
+                    await backend.ping()
+                    for part in drayjobs:
+                        await part.ready()
+
+                api = partial(_answer, create_app(complete, store, outputs, ready), listener)
+                await _until_told(api, loop.run, *(part.run for part in drayjobs))
 
 
 async def _api(settings: Settings) -> None:
@@ -67,16 +74,18 @@ async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
         with _probes_listener(settings) as listener, operator_name(settings.data_dir) as name:
             loop = Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url))
-            await _until_told(partial(_operate, loop, settings, listener))
+            drayjobs = _drayjobs(name, settings, store)
+            answering = None if listener is None else partial(_listen, probes.create_app(settings, (loop, *drayjobs)), listener)
+            await _until_told(partial(_operate, loop, answering), *(part.run for part in drayjobs))
 
 
-async def _operate(loop: Loop, settings: Settings, listener: socket.socket | None, told: asyncio.Event) -> None:
+async def _operate(loop: Loop, answer: Work | None, told: asyncio.Event) -> None:
     """The loop, and until it has ended, the last jobs finished perhaps, what is asked of it."""
-    if listener is None:
+    if answer is None:
         await loop.run(told)
         return
     over = asyncio.Event()
-    answering = asyncio.create_task(_listen(probes.create_app(settings, loop), listener, over))
+    answering = asyncio.create_task(answer(over))
     try:
         await loop.run(told)
     finally:
@@ -85,6 +94,15 @@ async def _operate(loop: Loop, settings: Settings, listener: socket.socket | Non
 
 
 # --- parts
+
+
+def _drayjobs(name: str, settings: Settings, store: Store) -> tuple[DrayJobs, ...]:
+    """One, or none. Raises BadSetting where there is no cluster to be found."""
+    if not settings.kubernetes:
+        return ()
+    from dray.crd.operator import DrayJobs  # noqa: PLC0415 (a second's work, that only this takes)
+
+    return (DrayJobs(name, settings, store),)
 
 
 class _Server(uvicorn.Server):

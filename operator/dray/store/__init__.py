@@ -23,7 +23,7 @@ Keys:
     dray:key:DIGEST         of an Idempotency-Key: the request's digest and the id of the job that it made
     dray:questions, dray:answer:QUESTION    lists: preflight
     dray:wake               channel: ids of jobs to look at
-    dray:news               channel: ids of jobs whose log grew, or that ended or are gone
+    dray:news               channel: ids of jobs whose log grew or whose record was saved, deleted or removed
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Logs(Connection):
         return tuple(found[-_LAST_LINES:])
 
     def news(self) -> AsyncGenerator[str | None]:
-        """Ids of jobs whose log grew, or that ended or were deleted; None when listening has begun, also anew; "" every second without one."""
+        """Ids of jobs whose log grew or whose record was saved or deleted; None when listening has begun, also anew; "" every second without one."""
         return self._listen(keys.NEWS)
 
     # --- small outputs

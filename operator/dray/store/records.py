@@ -143,7 +143,7 @@ class Records(Connection):
     async def forget(self, job: Job) -> None:
         """Remove everything of a doomed job. Raises Stale where it is not doomed, or is another operator's."""
         known = [keys.job(job.id), keys.ACTIVE, keys.log(job.id), keys.cursors(job.id), keys.outputs(job.id)]
-        if not await self._run(scripts.FORGET, known, [job.id, job.fence]):
+        if not await self._run(scripts.FORGET, known, [job.id, job.fence, keys.NEWS]):
             raise Stale(job.id)
 
 

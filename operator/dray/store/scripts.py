@@ -39,6 +39,7 @@ local at, by, saved, doomed = unpack(redis.call('HMGET', job, 'version', 'fence'
 if not at or (by or '0') ~= fence then return 0 end
 if at ~= version then return saved == nonce and tonumber(at) == version + 1 and 1 or 0 end
 redis.call('HSET', job, 'state', state, 'pod', pod, 'version', version + 1, 'saved', nonce)
+redis.call('PUBLISH', channel, id)
 if finished_at == '' then return 1 end
 redis.call('HSET', job, 'ended', 1)
 redis.call('ZREM', waiting, id)
@@ -47,7 +48,6 @@ if not doomed then
   redis.call('ZADD', ended, redis.call('HGET', job, 'sequence'), id)
   redis.call('ZADD', finished, finished_at, id)
 end
-redis.call('PUBLISH', channel, id)
 return 1
 """
 
@@ -67,13 +67,14 @@ return 1
 
 FORGET = """
 local job, active, log, cursors, outputs = unpack(KEYS)
-local id, fence = ARGV[1], ARGV[2]
+local id, fence, news = unpack(ARGV)
 local at, by, owner, doomed = unpack(redis.call('HMGET', job, 'version', 'fence', 'owner', 'doomed'))
 if not at then return 1 end
 if not doomed or (by or '0') ~= fence then return 0 end
 redis.call('UNLINK', job, log, cursors, outputs)
 redis.call('ZREM', active, id)
 if owner then redis.call('ZREM', active .. ':' .. owner, id) end
+redis.call('PUBLISH', news, id)
 return 1
 """
 

@@ -1,0 +1,168 @@
+"""The cluster that KUBECONFIG names: asked with kubectl, as people do, in a namespace of the test's own.
+
+What runs as an operator there has the permissions of crds/rbac.yaml and no others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.process import until
+from kit.require import missing
+
+ROOT = Path(__file__).parents[2]
+_ASKED_AT = "dray"  # the namespace in crds/rbac.yaml
+
+
+def kubectl(*args: str, sent: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    """What it wrote. Raises Refused with what it complained of."""
+    done = subprocess.run(["kubectl", *args], input=sent, capture_output=True, text=True, timeout=110, env=os.environ | (env or {}), check=False)
+    if done.returncode:
+        raise Refused(done.stderr)
+    return done.stdout
+
+
+class Refused(Exception):
+    """kubectl ended with another exit code than 0."""
+
+
+def require_cluster() -> None:
+    """Skips where there is none, or no kubectl; sees to it that it has DrayJobs."""
+    if not os.environ.get("KUBECONFIG"):
+        missing("kubernetes", "KUBECONFIG names no cluster")
+    if shutil.which("kubectl") is None:
+        missing("kubernetes", "kubectl is not installed (Debian: apt install kubernetes-client)")
+    try:
+        kubectl("version", "--request-timeout=5s")
+    except Refused as error:
+        missing("kubernetes", str(error))
+    kubectl("apply", "-f", str(ROOT / "crds" / "drayjob.yaml"))
+    kubectl("wait", "--for=condition=Established", "crd/drayjobs.dray.io", "--timeout=30s")
+
+
+class Namespace:
+    """One, with the operator's service account in it. `kubeconfig` is that account's."""
+
+    def __init__(self) -> None:
+        self.name = f"dray-test-{secrets.token_hex(4)}"
+        self.dir = Path(tempfile.mkdtemp(prefix="dray-kubernetes-"))
+        kubectl("create", "namespace", self.name)
+        kubectl("apply", "-f", "-", sent=self._permissions())
+        self.server = str(self._admin()["clusters"][0]["cluster"]["server"])
+        self.kubeconfig = self._kubeconfig(self.server)
+
+    # --- its DrayJobs
+
+    def apply(self, name: str, *steps: str | Mapping[str, Any], **spec: Any) -> str:
+        """Its name. A step that is a text is an image."""
+        whole = {"steps": [{"source": step} if isinstance(step, str) else step for step in steps]} | spec
+        self.kubectl("apply", "-f", "-", sent=json.dumps(drayjob(name, whole)))
+        return name
+
+    def kubectl(self, *args: str, sent: str | None = None) -> str:
+        return kubectl("-n", self.name, *args, sent=sent)
+
+    def get(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("get", "drayjob", name, "-o", "json"))
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(name).get("status", {})
+        return found
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """The status of each, by name."""
+        items = json.loads(self.kubectl("get", "drayjobs", "-o", "json"))["items"]
+        return {item["metadata"]["name"]: item.get("status", {}) for item in items}
+
+    def wait(self, name: str, condition: str = "Succeeded", within: int = 60) -> dict[str, Any]:
+        """Its status once the condition holds."""
+        try:
+            self.kubectl("wait", f"--for=condition={condition}", f"drayjob/{name}", f"--timeout={within}s")
+        except Refused as error:
+            raise AssertionError(f"{error}{json.dumps(self.status(name), indent=1)}") from None
+        return self.status(name)
+
+    def until_status(self, name: str, word: str, within: float = 60) -> None:
+        until(lambda: self.status(name).get("status") == word, within, f"{name} is {word}")
+
+    def delete(self, *names: str, wait: bool = True) -> None:
+        self.kubectl("delete", "drayjob", *names, f"--wait={str(wait).lower()}", "--timeout=100s")
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """(type, reason) of each, in the order of the first."""
+        found = json.loads(self.kubectl("get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json"))["items"]
+        found.sort(key=lambda event: (event["firstTimestamp"], int(event["metadata"]["resourceVersion"])))
+        return [(event["type"], event["reason"]) for event in found]
+
+    # --- its operator's permissions
+
+    def kubeconfig_at(self, server: str) -> Path:
+        """The account's, at another address of the API server."""
+        return self._kubeconfig(server)
+
+    def _permissions(self) -> str:
+        """crds/rbac.yaml for this namespace, with the bindings that it leaves to its reader."""
+        documents = list(yaml.safe_load_all((ROOT / "crds" / "rbac.yaml").read_text().replace(f"namespace: {_ASKED_AT}", f"namespace: {self.name}")))
+        for document in documents:
+            if document["kind"] == "ClusterRoleBinding":
+                document["metadata"]["name"] = self.name
+        subject = {"kind": "ServiceAccount", "name": "dray", "namespace": self.name}
+        bindings = [
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": role, "namespace": self.name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [subject],
+            }
+            for role in ("dray-values", "dray-mirror")
+        ]
+        return str(yaml.safe_dump_all(documents + bindings))
+
+    def _admin(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+        return found
+
+    def _kubeconfig(self, server: str) -> Path:
+        cluster = self._admin()["clusters"][0]["cluster"] | {"server": server}
+        token = self.kubectl("create", "token", "dray", "--duration=2h").strip()
+        whole = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "dray",
+            "clusters": [{"name": "dray", "cluster": cluster}],
+            "users": [{"name": "dray", "user": {"token": token}}],
+            "contexts": [{"name": "dray", "context": {"cluster": "dray", "user": "dray", "namespace": self.name}}],
+        }
+        path = self.dir / f"kubeconfig-{secrets.token_hex(2)}"
+        path.write_text(json.dumps(whole))
+        return path
+
+    # --- the end
+
+    def remove(self) -> None:
+        """Also what no operator takes care of any more."""
+        with suppress(Refused):
+            for name in self.all():
+                with suppress(Refused):
+                    self.kubectl("patch", "drayjob", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        for what in ("namespace", "clusterrolebinding"):
+            with suppress(Refused):
+                kubectl("delete", what, self.name, "--wait=false")
+        shutil.rmtree(self.dir)
+
+
+def drayjob(name: str, spec: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    return {"apiVersion": "dray.io/v1alpha1", "kind": "DrayJob", "metadata": {"name": name}, "spec": spec}
