@@ -45,7 +45,7 @@ class Loop:
     def __init__(self, name: str, settings: Settings, store: Store, backend: Backend, outputs: Outputs) -> None:
         self._name, self._settings, self._store, self._backend, self._outputs = name, settings, store, backend, outputs
         self._works: dict[str, _Work] = {}
-        self._filling = asyncio.Event()
+        self._filling, self._sweeping = asyncio.Event(), asyncio.Event()
         self._draining = False
         self._holds_until = 0.0  # by the monotonic clock, which goes on while a process is paused: our lease
         self._tried_at = time.monotonic()  # to look at everything, or to begin
@@ -141,6 +141,7 @@ class Loop:
         for job_id, work in self._works.items():
             if job_id not in mine:
                 work.reread()
+                self._sweeping.set()  # what stands for it here belongs to nobody, if it went on elsewhere
 
     async def _claims(self) -> Claims:
         return Claims(await self._store.active(self._tools.engine), await self._store.operators())
@@ -214,7 +215,10 @@ class Loop:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(_SWEEP)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP):
+                    await self._sweeping.wait()
+            self._sweeping.clear()
             await self._backend.sweep(self._claims)
 
     async def _answer(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
+from dray.crd import measures
 from dray.crd.decide import Action, Cancel, Create, Delete, Doom, Hold, HoldBack, Publish, Refusal, Release, decide
 from dray.crd.drayjob import FINALIZER, DrayJob
 from dray.crd.status import of_record, transitions
@@ -268,3 +271,17 @@ def test_reasons_are_in_kubernetes_form(reason: Reason) -> None:
     found = of_record(drayjob(), job, NOW)["reason"]
     assert found[0].isupper()
     assert found.isalnum()
+
+
+# --- the documents
+
+
+def test_the_table_of_metrics_is_the_codes() -> None:
+    text = (CRDS.parent / "docs" / "kubernetes.md").read_text()
+    table = re.search(r"<!-- printed from dray.crd.measures.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert table is not None
+    families = [family for metric in vars(measures).values() if isinstance(metric, MetricWrapperBase) for family in metric.describe()]
+    names = [f"{family.name}_total" if family.type == "counter" else family.name for family in families]
+    assert re.findall(r"^\| `(\w+)` \| (\w+) \|.*\| (.*?) \|$", table[1], re.MULTILINE) == [
+        (name, family.type, family.documentation) for name, family in zip(names, families, strict=True)
+    ]

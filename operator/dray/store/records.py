@@ -72,7 +72,7 @@ class Records(Connection):
     @available
     async def load(self, job_id: str) -> Job | None:
         """The record, also a doomed one; None: there is none."""
-        spec, state, *beside = await self._redis.hmget(keys.job(job_id), "spec", "state", *_BESIDE)
+        spec, state, *beside = await self._together.send("HMGET", keys.job(job_id), "spec", "state", *_BESIDE)
         if state is None:
             return None
         return Job.load(job_id, _spec(spec), orjson.loads(state), _beside(*beside))
