@@ -104,7 +104,8 @@ def _message(content: bytes) -> str:
 @functools.cache
 def cluster() -> Cluster:
     """The one that this process works with. Raises BadSetting."""
-    from kubernetes import client, config as untyped  # noqa: PLC0415 (half a second's work, that only this takes)
+    from kubernetes import client  # noqa: PLC0415 (half a second's work, that only this takes)
+    from kubernetes import config as untyped  # noqa: PLC0415
 
     config: Any = untyped
     configuration = client.Configuration()
