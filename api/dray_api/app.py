@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from dray.errors import DrayError
@@ -34,6 +36,7 @@ def create_app(settings: Settings, store: Store, outputs: Outputs, ready: Callab
     the server waits for its answers to end.
     """
     app = FastAPI(title="Dray", description=_DESCRIPTION, version=version("dray"), openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.router.route_class = _Route
     app.state.followers = Followers(store)
     _add_routes(app, Routes(Parts(settings, store, outputs, ready, app.state.followers)))
     _add_documents(app)
@@ -42,6 +45,13 @@ def create_app(settings: Settings, store: Store, outputs: Outputs, ready: Callab
     for layer, options in ((Guard, {"settings": settings}), (Paths, {}), (Watch, {})):  # the last is outermost
         app.add_middleware(layer, **options)
     return app
+
+
+class _Route(APIRoute):
+    """Hands the request to the endpoint as it is: what FastAPI would take from it for the endpoint's parameters costs more than most answers."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
 
 
 def _add_routes(app: FastAPI, routes: Routes) -> None:
@@ -71,10 +81,10 @@ def _add_documents(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         return openapi.document(app)
 
-    async def as_json() -> Response:
+    async def as_json(_: Request) -> Response:
         return Response(orjson.dumps(document()), media_type="application/json")
 
-    async def as_page() -> Response:
+    async def as_page(_: Request) -> Response:
         return HTMLResponse(openapi.page(document()), headers=_NO_SCRIPTS)
 
     app.add_api_route("/openapi.json", as_json, methods=["GET", "HEAD"], response_class=Response, include_in_schema=False)

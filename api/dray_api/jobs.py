@@ -132,7 +132,7 @@ def go_time(microseconds: int) -> str:
     """As Go's Time.String() has it: the fraction without its trailing zeros."""
     time = _EPOCH + timedelta(microseconds=microseconds)
     fraction = f".{time.microsecond:06d}".rstrip("0").rstrip(".")
-    return f"{time:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
+    return f"{time.isoformat(' ')[:19]}{fraction} +0000 UTC"
 
 
 def rfc3339(microseconds: int | None) -> str | None:

@@ -21,6 +21,7 @@ from dray_api import answers, body, follow, jobs, metrics, params, rerun
 
 _READY_WITHIN = 5.0  # seconds
 _PREFLIGHT_WITHIN = 30.0
+_PREFLIGHTS = 16  # at once: each that waits has a connection to Redis
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Routes:
     def __init__(self, parts: Parts) -> None:
         self._settings, self._store, self._outputs = parts.settings, parts.store, parts.outputs
         self._ready, self._followers = parts.ready, parts.followers
+        self._preflights = asyncio.Semaphore(_PREFLIGHTS)
 
     # --- jobs made
 
@@ -47,7 +49,8 @@ class Routes:
         self._allow(wanted)
         job = new_job(jobs.new_id(), wanted, time.time_ns() // 1000)
         if preflight:
-            job = replace(job, pins=await self._store.preflight(wanted, _PREFLIGHT_WITHIN))
+            async with self._preflights:
+                job = replace(job, pins=await self._store.preflight(wanted, _PREFLIGHT_WITHIN))
         made = await self._store.create(job, _request(key, "create", str(preflight), wanted.model_dump_json(exclude_unset=True)))
         return answers.json(jobs.posted(made, wanted), 201, {"Location": f"/jobs/{made}"})
 
@@ -122,10 +125,10 @@ class Routes:
 
     # --- the server itself
 
-    async def healthz(self) -> Response:
+    async def healthz(self, _: Request) -> Response:
         return answers.json({"status": "ok"})
 
-    async def readyz(self) -> Response:
+    async def readyz(self, _: Request) -> Response:
         try:
             async with asyncio.timeout(_READY_WITHIN):
                 await self._ready()
@@ -133,7 +136,7 @@ class Routes:
             raise Unavailable(f"Redis or the engine does not answer within {_READY_WITHIN:.0f} seconds") from None
         return answers.json({"status": "ok"})
 
-    async def metrics(self) -> Response:
+    async def metrics(self, _: Request) -> Response:
         return Response(await metrics.page(self._store), media_type=metrics.MEDIA_TYPE)
 
 

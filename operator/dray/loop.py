@@ -45,7 +45,7 @@ class Loop:
     def __init__(self, name: str, settings: Settings, store: Store, backend: Backend, outputs: Outputs) -> None:
         self._name, self._settings, self._store, self._backend, self._outputs = name, settings, store, backend, outputs
         self._works: dict[str, _Work] = {}
-        self._filling = asyncio.Event()
+        self._filling, self._sweeping = asyncio.Event(), asyncio.Event()
         self._draining = False
         self._holds_until = 0.0  # by the monotonic clock, which goes on while a process is paused: our lease
         self._tried_at = time.monotonic()  # to look at everything, or to begin
@@ -108,6 +108,7 @@ class Loop:
         self._tried_at = time.monotonic()
         for weakness in await self._store.weaknesses():
             log.warning("Redis: %s: jobs may be lost", weakness)
+        await self._store.upgrade()
         engine = await self._backend.start(await self._store.instance(), self._name)
         self._tools = Tools(self._store, self._backend, self._outputs, self._settings, self._name, engine, self._holds)
         await self._enlist()
@@ -140,6 +141,7 @@ class Loop:
         for job_id, work in self._works.items():
             if job_id not in mine:
                 work.reread()
+                self._sweeping.set()  # what stands for it here belongs to nobody, if it went on elsewhere
 
     async def _claims(self) -> Claims:
         return Claims(await self._store.active(self._tools.engine), await self._store.operators())
@@ -213,19 +215,23 @@ class Loop:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(_SWEEP)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SWEEP):
+                    await self._sweeping.wait()
+            self._sweeping.clear()
             await self._backend.sweep(self._claims)
 
     async def _answer(self) -> None:
         """Questions of the API about a job to be: can its images be had, are its secrets here."""
+        answering: set[asyncio.Task[None]] = set()
         try:
-            async with asyncio.TaskGroup() as answering:
-                while True:
-                    asked = await self._store.asked()
-                    if asked is not None:
-                        answering.create_task(self._answer_one(*asked))
-        except ExceptionGroup as failed:  # the group's wrapping of what `asked` raised
-            raise failed.exceptions[0] from None
+            while True:
+                asked = await self._store.asked()
+                if asked is not None:
+                    answering.add(task := asyncio.create_task(self._answer_one(*asked)))
+                    task.add_done_callback(answering.discard)
+        finally:
+            await end(*answering)
 
     async def _answer_one(self, question: str, spec: JobSpec) -> None:
         answer: tuple[str, ...] | Invalid | Unavailable

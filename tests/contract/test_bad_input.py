@@ -261,6 +261,36 @@ QUERIES = {
 }
 
 
+PARAMETERS = {
+    "no limit": ("GET", "/jobs?limit=", "limit", "whole number"),
+    "a limit of 0": ("GET", "/jobs?limit=0", "limit", "whole number"),
+    "too high a limit": ("GET", "/jobs?limit=1001", "limit", "at most 1000"),
+    "a limit beyond all numbers": ("GET", f"/jobs?limit={'9' * 400}", "limit", "at most 1000"),
+    "a cursor nobody gave": ("GET", "/jobs?cursor=abc", "cursor", "Link header"),
+    "a cursor before all": ("GET", "/jobs?cursor=-1", "cursor", "Link header"),
+    "a script for a cursor": ("GET", "/jobs?cursor=1)%20", "cursor", "Link header"),
+    "a cursor too long": ("GET", f"/jobs?cursor={'1' * 16}", "cursor", "Link header"),
+    "a fourth status": ("GET", "/jobs?status=waiting", "status", "running, complete or error"),
+    "an empty name": ("GET", "/jobs?name=", "name", "1 to 1024"),
+    "a name too long": ("GET", f"/jobs?name={'x' * 1025}", "name", "1 to 1024"),
+    "an empty label": ("GET", "/jobs?label=", "label", "KEY or KEY=VALUE"),
+    "a value of no label": ("GET", "/jobs?label=a&label==b", "label", "KEY or KEY=VALUE"),
+    "too many labels": ("GET", "/jobs?" + "&".join(["label=a"] * 65), "label", "at most 64"),
+    "an order that is none": ("GET", "/jobs?order=random", "order", "oldest or newest"),
+    "a preflight of what": ("POST", "/jobs?preflight=yes", "preflight", "true or false"),
+    "from the step before the first": ("POST", "/jobs/{id}/rerun?from=0", "from", "1 to 1"),
+    "from a step after the last": ("POST", "/jobs/{id}/rerun?from=2", "from", "1 to 1"),
+    "from nowhere": ("POST", "/jobs/{id}/rerun?from=", "from", "1 to 1"),
+    "from the end": ("POST", "/jobs/{id}/rerun?from=-1", "from", "1 to 1"),
+}
+KEYS = {"empty": [""], "with a blank": ["a b"], "with a control character": ["a\tb"], "too long": ["x" * 256], "twice": ["a", "a"], "not ASCII": ["\xe4"]}
+NOT_FOUND = [
+    *("/jobs/{id}/steps/0/output", "/jobs/{id}/steps/2/output", "/jobs/{id}/steps/-1/output", "/jobs/{id}/steps/x/output", "/jobs/{id}/steps/%D9%A1/output"),
+    *("/jobs/{id}/steps/1/output", "/jobs/none/steps/1/output", "/jobs/{id}:log/log", "/jobs/{id}/steps", "/jobs/{id}/steps/1"),
+    f"/jobs/{{id}}/steps/{'9' * 300}/output",
+]
+
+
 @pytest.fixture(scope="module")
 def seeded(api: Api) -> list[str]:
     """The ids that there are, and that there must be after each test."""
@@ -436,3 +466,34 @@ def test_neither_token_nor_query_is_logged(closed: Api) -> None:
     assert "GET /jobs 200" in closed.process.output
     assert TOKEN not in closed.process.output
     assert "hunter2" not in closed.process.output
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_that_is_wrong_is_named(api: Api, seeded: list[str], name: str) -> None:
+    method, path, field, says = PARAMETERS[name]
+    answer = api.http.request(method, path.format(id=seeded[0]), content=JOB if method == "POST" else b"")
+    assert answer.status_code == 422, answer.text
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert says in answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/{id}/rerun"])
+def test_a_key_that_is_none_makes_no_job(api: Api, seeded: list[str], name: str, path: str) -> None:
+    headers = [(b"Idempotency-Key", value.encode("latin-1")) for value in KEYS[name]]
+    answer = api.http.post(path.format(id=seeded[0]), content=JOB, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("path", NOT_FOUND)
+def test_what_is_not_there_is_not_found(api: Api, seeded: list[str], path: str) -> None:
+    answer = api.http.get(path.format(id=seeded[0]))
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_last_event_id_that_is_no_number_is_overlooked(api: Api, seeded: list[str]) -> None:
+    for text in ("x", "-1", "9" * 400, "1.5"):
+        with api.http.stream("GET", f"/jobs/{seeded[0]}/log", headers={"Accept": "text/event-stream", "Last-Event-ID": text}) as answer:
+            assert answer.status_code == 200
+            assert next(answer.iter_lines()) == "retry: 1000"

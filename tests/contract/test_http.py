@@ -257,7 +257,7 @@ def test_a_complete_job_says_when_and_how(runner: Runner) -> None:
     assert GO_TIME.fullmatch(record["createdAt"])
     assert isinstance(record["finishedIn"], float)
     assert 0.2 < record["finishedIn"] < 60
-    assert list(record) == ["id", "stepsCompleted", "status", "createdAt", "finishedIn", "name", "startedAt", "finishedAt", "steps"]
+    assert list(record) == ["id", "stepsCompleted", "status", "createdAt", "finishedIn", "name", "startedAt", "finishedAt", "labels", "steps"]
     step = record["steps"][1]
     assert (step["state"], step["exitCode"], step["bytesIn"], step["bytesOut"], step["attempt"]) == ("complete", 0, 3, 3, 1)
     times = [record["startedAt"], step["startedAt"], step["finishedAt"], record["finishedAt"]]

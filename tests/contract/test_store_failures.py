@@ -138,7 +138,7 @@ def test_a_redis_that_is_only_a_replica_changes_nothing_and_says_so(make_redis: 
         (job,) = await begun(store, "A")
         before = await _contents(store)
         with server.client() as client:
-            client.replicaof("127.0.0.1", "1")  # type: ignore[no-untyped-call]
+            client.replicaof("127.0.0.1", "1")
             client.config_set("replica-serve-stale-data", "yes")
             writes = ("create", "save", "doom", "cancel", "hold", "retire", "append", "keep_output", "enlist", "preflight", "asked")
             for name, call in _calls(store).items():
@@ -147,7 +147,7 @@ def test_a_redis_that_is_only_a_replica_changes_nothing_and_says_so(make_redis: 
                         pytest.fail(f"{name}: {await call()}")
             assert await store.get("A") == job
             assert await _contents(store) == before
-            client.replicaof("no", "one")  # type: ignore[no-untyped-call]
+            client.replicaof("no", "one")
         await store.save(ended(job))
 
     with_store(server.url, tried)
@@ -175,7 +175,7 @@ def test_a_lost_reply_to_any_write_makes_nothing_twice(redis_server: RedisServer
 
 
 async def _told(store: Store, before_each: Callable[[], None]) -> list[tuple[str, object, object]]:
-    seen = []
+    seen: list[tuple[str, object, object]] = []
     for name, act in _story(store):
         before_each()
         seen.append((name, await act(), await _contents(store)))

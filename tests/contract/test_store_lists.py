@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from store_kit import NOON, a_job, begun, ended, ids, keys, on_redis
@@ -18,7 +19,7 @@ from kit.redis import RedisServer
 ALL = Filter()
 
 
-async def _create(store: Store, names: Iterable[str], **given: object) -> None:
+async def _create(store: Store, names: Iterable[str], **given: Any) -> None:
     for name in names:
         await store.create(a_job(name, **given))
 
@@ -170,7 +171,7 @@ async def test_the_first_to_end_are_the_first_to_be_removed(store: Store, server
 async def test_jobs_are_outdated_when_they_ended_long_enough_ago(store: Store, server: RedisServer) -> None:
     jobs = await begun(store, *"ABC")
     with server.client() as client:
-        seconds, microseconds = client.time()  # type: ignore[misc]
+        seconds, microseconds = client.time()
     for job, ago in zip(jobs, (100, 300, 200), strict=True):
         await store.save(replace(ended(job), finished_at=int(seconds - ago) * 1_000_000 + int(microseconds)))
     assert await store.outdated(350.0, None, 9) == []

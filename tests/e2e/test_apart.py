@@ -2,112 +2,66 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import httpx
 import pytest
-from docker.errors import APIError
 from redis import Redis
 
 from kit.images import Images
-from kit.process import Process, free_port, until, wait_ready
-from kit.redis import RedisServer
+from kit.process import Process, free_port, until
 
 Start = Callable[..., Process]
-
-
-@pytest.fixture
-def start(tmp_path: Path, engine: Any) -> Iterator[Start]:
-    """start("api", "-p", "1", NAME="value"): a `dray api`; all are stopped at the end."""
-    with ExitStack() as made:
-
-        def make(*command: str, **env: str) -> Process:
-            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
-            process = Process([str(Path(sys.executable).parent / "dray"), *command], tmp_path / f"{command[0]}-{free_port()}.log", own | env)
-            made.callback(process.stop)
-            return process
-
-        yield make
-
-
-@pytest.fixture
-def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment that joins the two: a Redis in Docker's link form, and a folder for outputs. Nothing of a job may be left in the end."""
-    port = free_port()
-    server = make_redis("--port", str(port))
-    yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_DATA_DIR": str(tmp_path / "data"), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
-    with server.client() as client:
-        instance = client.get("dray:instance")
-    if isinstance(instance, bytes):
-        for container in engine.containers.list(all=True, ignore_removed=True, filters={"label": f"dray.instance={instance.decode()}"}):
-            try:
-                container.remove(force=True, v=True)
-            except APIError:
-                continue
-            pytest.fail(f"left behind: {container.name}")
-
-
-def api(start: Start, shared: dict[str, str]) -> httpx.Client:
-    port = free_port()
-    process = start("api", "--port", str(port), **shared)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
-
-    wait_ready(process, lambda: _answers(client), 30, "dray api")
-    return client
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+NewClient = Callable[[], httpx.Client]
 
 
 def complete(client: httpx.Client, job_id: str) -> bool:
     return bool(client.get(f"/jobs/{job_id}").json()["status"] == "complete")
 
 
-def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start, shared: dict[str, str], image: Images) -> None:
-    with closing(api(start, shared)) as first, closing(api(start, shared)) as second:
-        posted = {"steps": [{"source": image("head", "-c", "300000", "/dev/zero")}, {"source": image("cat")}]}
-        job_id = first.post("/jobs", json=posted).json()["id"]
-        assert first.get(f"/jobs/{job_id}").json()["status"] == "running"
-        start("operator", **shared)
-        until(lambda: complete(second, job_id), 30, "the job is complete")
-        assert second.get(f"/jobs/{job_id}/output").content == bytes(300000)
-        assert first.delete(f"/jobs/{job_id}").status_code == 204
-        assert second.get(f"/jobs/{job_id}").status_code == 404
+def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start, api: NewClient, shared: dict[str, str], image: Images) -> None:
+    first, second = api(), api()
+    posted = {"steps": [{"source": image("head", "-c", "300000", "/dev/zero")}, {"source": image("cat")}]}
+    job_id = first.post("/jobs", json=posted).json()["id"]
+    assert first.get(f"/jobs/{job_id}").json()["status"] == "running"
+    start("operator", **shared)
+    until(lambda: complete(second, job_id), 30, "the job is complete")
+    assert second.get(f"/jobs/{job_id}/output").content == bytes(300000)
+    assert first.delete(f"/jobs/{job_id}").status_code == 204
+    assert second.get(f"/jobs/{job_id}").status_code == 404
 
 
-def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, shared: dict[str, str], image: Images) -> None:
-    with closing(api(start, shared)) as client:
-        first = start("operator", **shared)
-        slow = image.shell("cat; sleep 1; echo on")
-        job_id = client.post("/jobs", json={"steps": [{"source": slow}] * 3}).json()["id"]
-        until(lambda: client.get(f"/jobs/{job_id}").json()["steps"][0]["state"] == "running", 30, "the first step runs")
-        first.signal(signal.SIGTERM)
-        until(lambda: first.code is not None, 20, "the first operator has ended")
-        assert first.code == 0
-        start("operator", **shared)
-        until(lambda: complete(client, job_id), 30, "the job is complete")
-        assert client.get(f"/jobs/{job_id}/output").content == b"on\n" * 3
+def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, api: NewClient, shared: dict[str, str], image: Images) -> None:
+    client = api()
+    first = start("operator", **shared)
+    slow = image.shell("cat; sleep 1; echo on")
+    job_id = client.post("/jobs", json={"steps": [{"source": slow}] * 3}).json()["id"]
+    until(lambda: client.get(f"/jobs/{job_id}").json()["steps"][0]["state"] == "running", 30, "the first step runs")
+    first.signal(signal.SIGTERM)
+    until(lambda: first.code is not None, 20, "the first operator has ended")
+    assert first.code == 0
+    start("operator", **shared)
+    until(lambda: complete(client, job_id), 30, "the job is complete")
+    assert client.get(f"/jobs/{job_id}/output").content == b"on\n" * 3
 
 
 def test_an_operator_tells_of_itself_on_a_port_of_its_own(start: Start, shared: dict[str, str]) -> None:
     port = free_port()
-    process = start("operator", "--metrics-port", str(port), **shared)
+    start("operator", "--metrics-port", str(port), **shared)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        wait_ready(process, lambda: _answers(client), 30, "dray operator")
+        until(lambda: _ready(client), 30, "dray operator is ready")
         assert client.get("/healthz").status_code == 200
         found = client.get("/metrics")
         assert found.headers["Content-Type"].startswith("text/plain")
         assert "dray_lease_held 1.0" in found.text.splitlines()
+
+
+def _ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.parametrize("command", ["api", "operator"])

@@ -315,7 +315,7 @@ def test_a_deleted_job_runs_on_unrecorded_and_leaves_nothing(dray: Served, image
 def test_a_deleted_job_that_ended_takes_its_output_along(dray: Served, image: Images) -> None:
     job_id = dray.post(job(image("head", "-c", "1000000", "/dev/zero")))
     assert dray.wait(job_id)["status"] == "complete"
-    kept = dray.data_dir / "outputs" / job_id
+    kept = dray.data_dir / "outputs" / job_id / "0"
     assert kept.stat().st_size == 1000000
     assert dray.http.delete(f"/jobs/{job_id}").status_code == 204
     while kept.exists():

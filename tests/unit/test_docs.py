@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dray.reason import Reason
+from dray.reason import MEANINGS, Reason
 from dray.state import MEANING
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -19,6 +19,10 @@ def test_the_table_of_meanings_is_the_codes() -> None:
     assert table[1] == "| an attempt's box shows | the attempt |\n|---|---|\n" + rows
 
 
-def test_every_reason_is_explained() -> None:
+def test_the_table_of_reasons_is_the_codes() -> None:
     text = (DOCS / "api.md").read_text()
-    assert [reason for reason in Reason if f"| `{reason}` |" not in text] == []
+    table = re.search(r"<!-- printed from dray.reason.MEANINGS.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert table is not None
+    rows = "".join(f"| `{reason}` | {side} | {'yes' if again else 'no'} | {text} |\n" for reason, (side, again, text) in MEANINGS.items())
+    assert table[1] == "| reason | fault | another attempt can help | what happened |\n|---|---|---|---|\n" + rows
+    assert set(MEANINGS) == set(Reason)

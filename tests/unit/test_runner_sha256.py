@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import random
+import resource
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,6 +79,26 @@ def test_the_hash_is_that_of_the_file_whatever_it_was_made_from(runner: Runner, 
     attempt = runner.shell("seq 100000 | tee made", popen={"cwd": tmp_path}, **options)
     assert (attempt.out == b"") == (output == "none")
     assert attempt.status["sha256"] == hashlib.sha256(attempt.out).hexdigest()
+
+
+def test_a_large_output_is_hashed_piece_by_piece(runner: Runner) -> None:
+    """Large and small ones by turns. That the status is right is held of every attempt that ends."""
+    attempt = runner.shell(f"head -c {40 * MIB + 12345} /dev/urandom; echo more; sleep 0.1; echo and more; cat /dev/zero | head -c {9 * MIB}")
+    assert attempt.status["out"] > 49 * MIB
+
+
+def test_where_no_thread_can_be_had_an_output_is_hashed_without(runner: Runner, tmp_path: Path) -> None:
+    """There is no room for its stack."""
+    if runner.sanitized:
+        pytest.skip("the sanitizers take more memory than that")
+
+    def little_memory() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (64 * MIB, 64 * MIB))
+        resource.setrlimit(resource.RLIMIT_AS, (32 * MIB, 32 * MIB))
+
+    made = tmp_path / "made"
+    attempt = runner.shell(f"head -c {10 * MIB} /dev/urandom > {made}", output=str(made), popen={"preexec_fn": little_memory})
+    assert attempt.status["out"] == 10 * MIB
 
 
 # --- at the gate

@@ -74,7 +74,7 @@ static void send_signal(const struct run *run, int signal) {
         kill(run->child, signal);
 }
 
-/* The step has failed, or failed to stop: the command is killed, once. */
+/* When there is a fault: the step has it, and the command is killed. */
 static void fail(struct step *step, struct run *run, fault error) {
     if (error == NULL)
         return;
@@ -148,29 +148,28 @@ static void hear(struct step *step, struct run *run) {
 
 /* ---- before its time */
 
-/* Asks the command to end, and then has it end. When it has ended by itself, that counts. */
-static void end_early(struct step *step, struct run *run, uint64_t now) {
-    send_signal(run, SIGTERM);
-    run->kill = now + step->options->grace;
+/* The stop file's word, when something in the directory has changed or it has not been looked for lately. */
+static fault asked_to_stop(const struct step *step, struct run *run, bool changed, uint64_t now) {
+    if (changed)
+        forget_events(step->watch);
+    else if (now - run->looked < LOOK_EVERY)
+        return NULL;
+    run->looked = now;
+    return stop_word(step);
 }
 
-/* The stop file, when it was told of or has not been looked for lately; the time, always. */
-static void mind(struct step *step, struct run *run, bool told) {
+/* Ends a command that is told to stop or out of time: it is asked to end, once, and after the grace it is killed. */
+static void mind(struct step *step, struct run *run, bool changed) {
     uint64_t now = now_ms();
-    fault word = NULL;
-    if (told)
-        forget_events(step->watch);
-    if (told || now - run->looked >= LOOK_EVERY) {
-        run->looked = now;
-        word = stop_word(step);
-    }
-    bool late = step->due && now >= step->due;
-    if ((word || late) && !step->error)
+    fault word = asked_to_stop(step, run, changed, now);
+    if ((word || (step->due && now >= step->due)) && !step->error) {
         reap(run);
-    if ((word || late) && !step->error && !run->ended) {
+        if (run->ended)
+            return; /* by itself, and that counts */
         step_stop(step, word);
-        step_fault(step, TIMED_OUT);
-        end_early(step, run, now);
+        step_fault(step, TIMED_OUT); /* unless there was a word: the first fault is the step's */
+        send_signal(run, SIGTERM);
+        run->kill = now + step->options->grace;
     }
     if (run->kill && now >= run->kill) {
         send_signal(run, SIGKILL);

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dray.errors import Unavailable
@@ -52,6 +53,56 @@ def available(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutin
     return answered
 
 
+@cache
+def _digest(script: str) -> str:
+    """Redis' name for it."""
+    return hashlib.sha1(script.encode()).hexdigest()  # noqa: S324
+
+
+class _Together:
+    """Commands that are sent in the same turn of the loop go to Redis in one piece: most of the cost is in the piece."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._gathered: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def send(self, *command: Any) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        self._gathered.append((command, answer))
+        if len(self._gathered) == 1:
+            loop.call_soon(self._go)
+        return answer
+
+    def _go(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        task = asyncio.create_task(self._exchange(gathered))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _exchange(self, gathered: list[tuple[tuple[Any, ...], asyncio.Future[Any]]]) -> None:
+        try:
+            found = await self._answers([command for command, _ in gathered])
+        except RedisError as error:
+            found = [error] * len(gathered)
+        for (_, answer), result in zip(gathered, found, strict=True):
+            if not answer.done():
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
+
+    async def _answers(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._client.execute_command(*commands[0])]
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        found: list[Any] = await pipe.execute(raise_on_error=False)
+        return found
+
+
 class Connection:
     """A pool of connections to one Redis. The parts of the Store are made on it."""
 
@@ -62,7 +113,7 @@ class Connection:
         )
         # Any: the client's own types cover its synchronous twin too, and so say nothing.
         self._redis: Any = redis.Redis.from_pool(pool)
-        self._scripts: dict[str, Any] = {}
+        self._together = _Together(self._redis)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -83,9 +134,12 @@ class Connection:
 
     async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """One round trip, as soon as Redis knows the script."""
-        if script not in self._scripts:
-            self._scripts[script] = self._redis.register_script(script)
-        return await self._scripts[script](keys=keys, args=args)
+        command = ("EVALSHA", _digest(script), len(keys), *keys, *args)
+        try:
+            return await self._together.send(*command)
+        except NoScriptError:
+            await self._redis.script_load(script)
+            return await self._together.send(*command)
 
     async def _listen(self, channel: str) -> AsyncGenerator[str | None]:
         """What is published there; None when listening has begun, also anew after a failure; "" every second without anything."""

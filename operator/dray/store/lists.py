@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from dray.store.connection import Connection, available
 from dray.store.records import brief
 
 _PAGE = 5000  # ids read at a time
+_AT_ONCE = 50  # jobs upgraded
 _LOOKED_AT = 5000  # entries of an index that one call looks at
 
 
@@ -102,8 +104,8 @@ class Lists(Connection):
         if await self._format() >= 2:
             return
         async for page in self.ids():
-            for job_id in page:
-                await self._upgrade(job_id)
+            for start in range(0, len(page), _AT_ONCE):
+                await asyncio.gather(*(self._upgrade(job_id) for job_id in page[start : start + _AT_ONCE]))
         await self._set_format()
 
     @available

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
@@ -19,6 +20,7 @@ from dray.store import keys, scripts
 from dray.store.connection import Connection, available
 
 KEY_KEPT = 86_400  # seconds that an Idempotency-Key is remembered
+_CACHED = 4096  # bytes of a spec
 _BESIDE = ("doomed", "cancelled", "held", "owner", "fence", "version")
 
 
@@ -70,10 +72,10 @@ class Records(Connection):
     @available
     async def load(self, job_id: str) -> Job | None:
         """The record, also a doomed one; None: there is none."""
-        spec, state, *beside = await self._redis.hmget(keys.job(job_id), "spec", "state", *_BESIDE)
+        spec, state, *beside = await self._together.send("HMGET", keys.job(job_id), "spec", "state", *_BESIDE)
         if state is None:
             return None
-        return Job.load(job_id, JobSpec.model_validate_json(spec), orjson.loads(state), _beside(*beside))
+        return Job.load(job_id, _spec(spec), orjson.loads(state), _beside(*beside))
 
     async def get(self, job_id: str) -> Job:
         """The record as clients may see it. Raises NotFound."""
@@ -158,6 +160,16 @@ def brief(spec: JobSpec) -> bytes:
 
 def unknown(job_id: str) -> NotFound:
     return NotFound(f"there is no job {job_id[:64]}")
+
+
+def _spec(kept: bytes) -> JobSpec:
+    """A spec never changes, and a job is asked for again and again."""
+    return _cached(kept) if len(kept) <= _CACHED else JobSpec.model_validate_json(kept)
+
+
+@lru_cache(1024)
+def _cached(kept: bytes) -> JobSpec:
+    return JobSpec.model_validate_json(kept)
 
 
 def _cancelled(job: Job) -> Job:

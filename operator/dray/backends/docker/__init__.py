@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
@@ -58,12 +59,18 @@ class DockerBackend:
         self._sandboxes = Sandboxes(self._engine, instance, await asyncio.to_thread(runner.binary))
         self._boxes = Boxes(self._engine, self._sandboxes, self._settings)
         await self._sandboxes.prepare()
-        engine = str((await self._engine.must("GET", "/info"))["ID"])
+        engine = await self._identity()
         if not self._background:
             self._pool = Pool(self._engine, self._sandboxes, operator, self._settings.sandboxes)
             for work in (self._listen, self._images.listen, self._doubt, self._pool.run):
                 self._spawn(work())
         return engine
+
+    async def _identity(self) -> str:
+        """The engine's name: a label of a volume of its own, which stays as it was first made. Docker's own ID is the host's: two engines may have one."""
+        wanted = {"Name": names.IDENTITY, "Labels": {names.IDENTITY: secrets.token_hex(8)}}
+        await self._engine.must("POST", "/volumes/create", wanted)
+        return str((await self._engine.must("GET", f"/volumes/{names.IDENTITY}"))["Labels"][names.IDENTITY])
 
     async def stop(self) -> None:
         started = self._background != set()

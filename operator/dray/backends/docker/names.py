@@ -17,6 +17,7 @@ STEP = "dray.step"
 ATTEMPT = "dray.attempt"
 OPERATOR = "dray.operator"
 VOLUME = "dray.volume"
+IDENTITY = "dray.engine"  # a volume, and its label
 
 
 def pod(job_id: str) -> str:

@@ -39,6 +39,7 @@ class Pool:
         self._engine, self._sandboxes, self._operator, self._size = engine, sandboxes, operator, size
         self._ready: list[Warm] = []
         self._made: set[str] = set()  # pods made or being made here and not given away
+        self._making: asyncio.Task[Warm] | None = None
         self._due = asyncio.Event()
         self._due.set()
         self._begun = 0  # things that are being begun for jobs
@@ -84,7 +85,14 @@ class Pool:
                 self._due.set()
 
     async def stop(self) -> None:
-        """Remove what nobody took. What cannot be removed now is swept by the next operator."""
+        """Remove what nobody took. What cannot be removed now is swept by the next operator.
+
+        One that is being made is waited for: a call that the engine still works on would make anew what is removed here.
+        """
+        if self._making is not None:
+            await asyncio.wait([self._making])
+            if self._making.exception() is None:
+                self._ready.append(self._making.result())
         for warm in self._ready:
             await warm.agent.close()
         await asyncio.gather(*(self._remove(pod) for pod in list(self._made)), return_exceptions=True)
@@ -99,7 +107,9 @@ class Pool:
             if left > 0:
                 await asyncio.sleep(left)
             else:
-                self._ready.append(await self._make())
+                self._making = asyncio.create_task(self._make())
+                self._ready.append(await asyncio.shield(self._making))
+                self._making = None
 
     async def _make(self) -> Warm:
         pod = names.warm_pod()
