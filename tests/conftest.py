@@ -220,8 +220,8 @@ def start(shared: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def api(start: Start, shared: dict[str, str]) -> Iterator[Callable[[], httpx.Client]]:
-    """api(): a client of a `dray api` that answers."""
+def start_api(start: Start, shared: dict[str, str]) -> Iterator[Callable[[], httpx.Client]]:
+    """start_api(): a client of a `dray api` that answers."""
     with ExitStack() as made:
 
         def make() -> httpx.Client:

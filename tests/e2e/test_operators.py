@@ -59,8 +59,8 @@ class Jobs:
 
 
 @pytest.fixture
-def jobs(api: NewClient) -> Jobs:
-    return Jobs(api())
+def jobs(start_api: NewClient) -> Jobs:
+    return Jobs(start_api())
 
 
 def test_a_job_whose_operator_is_killed_goes_on_on_the_same_engine_as_if_nothing_had_been(
