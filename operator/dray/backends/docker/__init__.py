@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
@@ -25,6 +24,7 @@ from dray.backends.docker.pool import Pool
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
 from dray.backends.docker.seed import seed
 from dray.backends.docker.view import Container, View, listed, look
+from dray.backends.docker.views import Views
 from dray.errors import Unavailable
 from dray.pod import Fault, Key, Mark, Pod, Shape, Stage
 from dray.reason import Reason
@@ -34,11 +34,8 @@ from dray.spec import JobSpec
 from dray.tasks import end
 
 log = logging.getLogger(__name__)
-_DOUBT_EVERY = 10.0  # seconds
 _REMOVALS = 4  # at once, so that no box that is to be started waits for many
-_REMEMBERED = 100
 _SOON = 2.0  # seconds
-_EVENTS = ["die", "oom", "destroy"]
 
 
 class DockerBackend:
@@ -48,9 +45,7 @@ class DockerBackend:
         self._settings = settings
         self._engine = Engine()
         self._images = Images(self._engine)
-        self._views: dict[str, View] = {}
-        self._closed: deque[str] = deque(maxlen=_REMEMBERED)  # pods that are surely gone
-        self._woken: asyncio.Queue[str | None] = asyncio.Queue()
+        self._views = Views(self._engine)
         self._removing = asyncio.Semaphore(_REMOVALS)
         self._background: set[asyncio.Task[None]] = set()
 
@@ -62,8 +57,8 @@ class DockerBackend:
         engine = await self._identity()
         if not self._background:
             self._pool = Pool(self._engine, self._sandboxes, operator, self._settings.sandboxes)
-            for work in (self._listen, self._images.listen, self._doubt, self._pool.run):
-                self._spawn(work())
+            for work in (self._views.listen(instance), self._views.doubt(), self._images.listen(), self._pool.run()):
+                self._spawn(work)
         return engine
 
     async def _identity(self) -> str:
@@ -75,8 +70,7 @@ class DockerBackend:
     async def stop(self) -> None:
         started = self._background != set()
         await end(*self._background)
-        for view in self._views.values():
-            await view.hang_up()
+        await self._views.hang_up()
         if started:
             await self._pool.stop()
         self._engine.close()
@@ -87,7 +81,7 @@ class DockerBackend:
     # --- looking
 
     async def look(self, job: Job) -> Pod:
-        view = None if job.pod in self._closed else self._view(job)
+        view = None if self._views.surely_gone(job) else self._views.of(job)
         if view is None:
             return Pod()
         view.reap()
@@ -102,21 +96,12 @@ class DockerBackend:
         pod = await look(self._engine, view, None)
         if await self._has_volume(view.pod):
             return pod
-        self._views.pop(job.id, None)
+        self._views.drop(job.id)
         return Pod(Shape.ABSENT, pod.boxes)
-
-    def _view(self, job: Job) -> View | None:
-        """None: nothing counts that was made for the job. What the record names goes over what was opened here but not recorded."""
-        view = self._views.get(job.id)
-        if job.pod is not None and (view is None or view.pod != job.pod):
-            if view is not None:
-                self._spawn(view.hang_up())
-            view = self._views[job.id] = View(job.pod)
-        return view
 
     async def _agent_of(self, job: Job, view: View) -> Agent:
         if view.agent is None or not view.agent.alive:
-            view.agent = await Agent.open(self._engine, names.sandbox(view.pod), lambda: self._wake(job.id))
+            view.agent = await Agent.open(self._engine, names.sandbox(view.pod), lambda: self._views.wake(job.id))
         return view.agent
 
     async def _has_volume(self, pod: str) -> bool:
@@ -129,18 +114,16 @@ class DockerBackend:
     # --- doing
 
     async def open(self, job: Job) -> str:
-        view, warm = self._view(job), None
+        view, warm = self._views.of(job), None
         if view is None and job.spec.network == NETWORK:
             warm = self._pool.take()
         if warm is not None:
-            warm.agent.changed = lambda: self._wake(job.id)
-            self._views[job.id] = View(warm.pod, {None: Container(warm.sandbox, Stage.RUNNING, NETWORK)}, agent=warm.agent)
+            warm.agent.changed = lambda: self._views.wake(job.id)
+            self._views.add(job.id, View(warm.pod, {None: Container(warm.sandbox, Stage.RUNNING, NETWORK)}, agent=warm.agent))
             return warm.pod
         if view is None:
-            view = self._views[job.id] = View(names.pod(job.id), {})
+            view = self._views.add(job.id, View(names.pod(job.id), {}))
         await view.hang_up()
-        if view.pod in self._closed:
-            self._closed.remove(view.pod)
         try:
             with self._pool.held():
                 sandbox, network = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
@@ -154,7 +137,7 @@ class DockerBackend:
         return await self._images.pin(spec)
 
     async def pull(self, job: Job, step: int, early: bool) -> None:
-        view, key, source = self._opened(job), (step, job.steps[step].attempt), job.image(step)
+        view, key, source = self._views.opened(job), (step, job.steps[step].attempt), job.image(step)
         refresh = job.spec.steps[step].refresh and not job.pins
         view.images[key] = None if refresh else await self._images.find(source)
         if view.images[key] is None:
@@ -171,21 +154,21 @@ class DockerBackend:
         view = self._views.get(job.id)
         if view is not None:
             view.images[key] = found
-            self._wake(job.id)
+            self._views.wake(job.id)
 
     async def launch(self, job: Job, step: int, given: Launching) -> None:
         """Begun here; it goes on in the background, so that the next step's box can be made beside it. `look` tells how it went."""
-        view, key = self._opened(job), (step, job.steps[step].attempt)
+        view, key = self._views.opened(job), (step, job.steps[step].attempt)
         if key not in view.launching:
             view.launching[key] = self._spawn(self._launch(view, job, key, given))
-            view.launching[key].add_done_callback(lambda _: self._wake(job.id))
+            view.launching[key].add_done_callback(lambda _: self._views.wake(job.id))
 
     async def _launch(self, view: View, job: Job, key: Key, given: Launching) -> None:
         with self._pool.held():
             await self._boxes.launch(view, job, key, given)
 
     async def remove(self, job: Job, key: Key) -> None:
-        view = self._opened(job)
+        view = self._views.opened(job)
         if key in view.launching:
             await asyncio.wait([view.launching[key]])
         box = (await listed(self._engine, view)).get(key)
@@ -224,7 +207,7 @@ class DockerBackend:
         await self._agent(job).drop(mark)
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        state, sandbox = job.steps[step], names.sandbox(self._opened(job).pod)
+        state, sandbox = job.steps[step], names.sandbox(self._views.opened(job).pod)
         await seed(self._engine, self._agent(job), sandbox, (step, state.attempt), state, output)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
@@ -241,7 +224,7 @@ class DockerBackend:
             yield block
 
     async def close(self, job: Job) -> None:
-        view = self._view(job)
+        view = self._views.of(job)
         if view is None:
             return
         view.closing.set()
@@ -253,11 +236,10 @@ class DockerBackend:
         except Unavailable:
             view.stale()  # one that is not known may be using the volume
             raise
-        self._views.pop(job.id, None)
-        self._closed.append(view.pod)
+        self._views.drop(job.id, gone=True)
 
     async def leave(self, job_id: str) -> None:
-        view = self._views.pop(job_id, None)
+        view = self._views.drop(job_id)
         if view is not None:
             await view.hang_up()
 
@@ -277,72 +259,15 @@ class DockerBackend:
     def _claimed(self, labels: Mapping[str, str], pods: Collection[str], operators: Collection[str]) -> bool:
         """By an active job; or made ahead, and not yet known to be a job's, by this operator or another."""
         pod, operator = labels.get(names.POD), labels.get(names.OPERATOR)
-        if operator == self._operator and (pod in self._pool.pods or any(view.pod == pod for view in self._views.values())):
+        if operator == self._operator and (pod in self._pool.pods or pod in self._views.pods):
             return True
         return pod in pods or (operator != self._operator and operator in operators)
 
-    # --- waking
-
-    async def wakes(self) -> AsyncIterator[str | None]:
-        while True:
-            yield await self._woken.get()
-
-    def _wake(self, job_id: str) -> None:
-        self._woken.put_nowait(job_id)
-
-    async def _doubt(self) -> None:
-        """Now and then ask the engine anew about everything: an event may have been missed, or a container forgotten."""
-        while True:
-            await asyncio.sleep(_DOUBT_EVERY)
-            for job_id, view in self._views.items():
-                view.doubted = True
-                view.stale()
-                self._wake(job_id)
-
-    async def _listen(self) -> None:
-        """The engine's events, for ever; after a gap every view is stale."""
-        mine = [f"{names.INSTANCE}={self._instance}"]
-        while True:
-            try:
-                async for event in self._engine.events(type=["container"], label=mine, event=_EVENTS):
-                    self._heard(event)
-            except Unavailable as error:
-                log.warning("%s; listening again in a second", error)
-                await asyncio.sleep(1)
-
-    def _heard(self, event: dict[str, Any]) -> None:
-        """{}: listening has begun, and what came before it went unheard."""
-        if not event:
-            for view in self._views.values():
-                view.stale()
-            self._woken.put_nowait(None)
-            return
-        container, attributes = event["Actor"]["ID"], event["Actor"]["Attributes"]
-        pod = attributes.get(names.POD)
-        for job_id, view in self._views.items():
-            if view.pod == pod and self._told(view, container, event["Action"], attributes):
-                self._wake(job_id)
-
-    @staticmethod
-    def _told(view: View, container: str, action: str, attributes: dict[str, str]) -> bool:
-        """Whether the event changes what is known of the pod."""
-        match action:
-            case "oom":
-                view.oomed.add(container)
-            case "die":
-                view.died[container] = int(attributes["exitCode"])
-            case _:
-                return view.forget(container)
-        return True
-
-    def _opened(self, job: Job) -> View:
-        view = self._view(job)
-        if view is None:
-            raise Unavailable(f"engine: job {job.id} has no pod")
-        return view
+    def wakes(self) -> AsyncIterator[str | None]:
+        return self._views.wakes()
 
     def _agent(self, job: Job) -> Agent:
-        agent = self._opened(job).agent
+        agent = self._views.opened(job).agent
         if agent is None:
             raise Unavailable(f"engine: the sandbox of job {job.id} is shut")
         return agent
