@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -26,6 +27,7 @@ from dray_api.operations import OPERATIONS
 from dray_api.routes import Parts, Routes
 
 _DESCRIPTION = "Runs jobs made of container steps: the output of each is the input of the next."
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}  # looked for anew at each request; ours: metrics.py
 _NO_SCRIPTS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
@@ -35,7 +37,16 @@ def create_app(settings: Settings, store: Store, outputs: Outputs, ready: Callab
     The app opens and closes nothing: store and outputs are the caller's. `app.state.followers` are to be closed before
     the server waits for its answers to end.
     """
-    app = FastAPI(title="Dray", description=_DESCRIPTION, version=version("dray"), openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Dray",
+        description=_DESCRIPTION,
+        version=version("dray"),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+    )
     app.router.route_class = _Route
     app.state.followers = Followers(store)
     _add_routes(app, Routes(Parts(settings, store, outputs, ready, app.state.followers)))

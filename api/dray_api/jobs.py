@@ -63,7 +63,8 @@ def record(job: Job) -> dict[str, Any]:
         seen["held"] = True
     if job.origin is not None:
         seen["rerunOf"] = job.origin
-    return seen | {"steps": [_step(job, number) for number in range(len(job.steps))]}
+    pipe = job.spec.pipe
+    return seen | {"steps": [_step(job, number, number < pipe) for number in range(len(job.steps))]}
 
 
 def _reason(job: Job) -> dict[str, Any]:
@@ -74,9 +75,9 @@ def _reason(job: Job) -> dict[str, Any]:
     return found if job.failed is None else found | {"failedStep": job.failed + 1}
 
 
-def _step(job: Job, number: int) -> dict[str, Any]:
+def _step(job: Job, number: int, piped: bool) -> dict[str, Any]:
     step, state = job.spec.steps[number], job.steps[number]
-    piped = 0 < number < job.spec.pipe and state.bytes_in is not None
+    has_read = piped and number > 0 and state.bytes_in is not None
     seen = {
         "name": step.name,
         "source": step.source,
@@ -87,7 +88,7 @@ def _step(job: Job, number: int) -> dict[str, Any]:
         "finishedAt": rfc3339(state.finished_at),
         "bytesIn": state.bytes_in,
         "bytesOut": state.bytes_out,
-        "sha256In": (job.steps[number - 1].sha256 or None) if piped else None,
+        "sha256In": (job.steps[number - 1].sha256 or None) if has_read else None,
         "sha256Out": state.sha256 or None,
         "always": step.always,
         "attempts": [_past(past) for past in state.past],
