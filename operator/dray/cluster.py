@@ -18,7 +18,8 @@ from dray.errors import BadSetting, Unavailable
 _TIMEOUTS = (3, 10)  # seconds to connect, and for a reply
 _CONNECTIONS = 16
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_MERGE = "application/merge-patch+json"
+_JSON, _MERGE = "application/json", "application/merge-patch+json"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _UNAVAILABLE = {401, 429}  # a token that has just run out is renewed; too many requests pass
 
 
@@ -55,6 +56,10 @@ class Cluster:
     def get(self, path: str) -> Any:
         return self._call("GET", path)
 
+    def metadata(self, path: str) -> Any:
+        """A list, with no more of each object than its metadata."""
+        return self._call("GET", path, accept=_METADATA)
+
     def create(self, path: str, body: dict[str, Any]) -> Any:
         return self._call("POST", path, body)
 
@@ -68,8 +73,8 @@ class Cluster:
     def delete(self, path: str, body: dict[str, Any]) -> Any:
         return self._call("DELETE", path, body)
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, kind: str = "application/json") -> Any:
-        headers = {"Accept": "application/json", "Content-Type": kind}
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, kind: str = _JSON, accept: str = _JSON) -> Any:
+        headers = {"Accept": accept, "Content-Type": kind}
         path, _, query = path.partition("?")
         request = self._client.param_serialize(method, path, header_params=headers, body=body, auth_settings=["BearerToken"])
         verb, url, *rest = request

@@ -208,8 +208,8 @@ class Reconciler:
             await self._backend.seed(job, step, kept)
 
     async def _tidy(self, job: Job, tidy: Tidy) -> None:
+        await self._keeper.keep(job, tidy.key)
         if tidy.output:
-            await self._keeper.keep(job, tidy.key)
             await self._backend.drop(job, tidy.key)
         if tidy.box:
             await self._backend.remove(job, tidy.key)

@@ -20,8 +20,8 @@ def complete(client: httpx.Client, job_id: str) -> bool:
     return bool(client.get(f"/jobs/{job_id}").json()["status"] == "complete")
 
 
-def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start, api: NewClient, shared: dict[str, str], image: Images) -> None:
-    first, second = api(), api()
+def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start, start_api: NewClient, shared: dict[str, str], image: Images) -> None:
+    first, second = start_api(), start_api()
     posted = {"steps": [{"source": image("head", "-c", "300000", "/dev/zero")}, {"source": image("cat")}]}
     job_id = first.post("/jobs", json=posted).json()["id"]
     assert first.get(f"/jobs/{job_id}").json()["status"] == "running"
@@ -32,8 +32,8 @@ def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start
     assert second.get(f"/jobs/{job_id}").status_code == 404
 
 
-def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, api: NewClient, shared: dict[str, str], image: Images) -> None:
-    client = api()
+def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, start_api: NewClient, shared: dict[str, str], image: Images) -> None:
+    client = start_api()
     first = start("operator", **shared)
     slow = image.shell("cat; sleep 1; echo on")
     job_id = client.post("/jobs", json={"steps": [{"source": slow}] * 3}).json()["id"]

@@ -65,7 +65,7 @@ def test_get_shows_what_a_person_wants_to_know(team: Namespace, dray: Served, im
 
 
 def test_a_failed_step_is_explained(team: Namespace, dray: Served, image: Images) -> None:
-    name = team.apply("failing", image("true"), {"name": "look up", "source": image.shell("echo 'no such word' >&2; exit 4")})
+    name = team.apply("explained", image("true"), {"name": "look up", "source": image.shell("echo 'no such word' >&2; exit 4")})
     status = team.wait(name, "Failed")
     assert status["log"] == ["no such word"]
     assert status["steps"][1]["exitCode"] == 4
@@ -139,7 +139,7 @@ def test_values_come_from_secrets_and_configmaps(team: Namespace, dray: Served, 
         {"variable": "CITY", "valueFrom": reference("configMapKeyRef", "place", "city")},
         {"variable": "NONE", "valueFrom": reference("secretKeyRef", "db", "user", optional=True)},
     ]
-    name = team.apply("values", image.shell('echo "$CITY ${NONE-unset} $PASSWORD"; echo "$PASSWORD" >&2; exit 1'), environment=environment)
+    name = team.apply("resolved", image.shell('echo "$CITY ${NONE-unset} $PASSWORD"; echo "$PASSWORD" >&2; exit 1'), environment=environment)
     status = team.wait(name, "Failed")
     assert dray.log(status["jobID"])[0].startswith("Lisbon unset ")
     assert status["log"]
@@ -231,7 +231,7 @@ def test_a_large_object(team: Namespace, dray: Served, image: Images) -> None:
 
 
 def test_many_at_once(team: Namespace, dray: Served, image: Images) -> None:
-    many = 200 if os.environ.get("DRAY_TEST_FULL") == "1" else 30
+    many = 200 if os.environ.get("DRAY_TEST_FULL") == "1" else 20
     source = image("true")
     bodies = [{"apiVersion": "dray.io/v1alpha1", "kind": "DrayJob", "metadata": {"name": f"many-{number}"}} for number in range(many)]
     items = [body | {"spec": {"steps": [{"source": source}]}} for body in bodies]

@@ -121,3 +121,10 @@ def test_an_unknown_log_level_is_reported_and_info_used() -> None:
     assert complaint is not None
     assert "'warning'" in complaint
     assert "panic, fatal, error, warn, info, debug" in complaint
+
+
+@pytest.mark.parametrize("given", [{"namespaces": ("a",)}, {"mirror_jobs": "a"}])
+def test_what_says_more_of_an_option_that_is_missing_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(BadSetting, match="--kubernetes"):
+        from_environment({}, **given)
+    assert from_environment({}, kubernetes=True, **given).kubernetes

@@ -96,10 +96,12 @@ def _lines(job_id: str) -> Iterator[str]:
 def _followed(job_id: str) -> Iterator[str]:
     with _ask(f"/jobs/{job_id}/log", "text/event-stream") as answer:
         event = "message"
-        for raw in answer.iter_lines():
+        for raw in answer.iter_lines(chunk_size=None):
             field, _, value = raw.decode().partition(": ")
             if field == "event":
                 event = value
+                if event in ("end", "deleted"):
+                    return
             elif field == "data" and event == "message":
                 told: dict[str, Any] = json.loads(value)
                 yield told["line"]

@@ -32,12 +32,13 @@ class Calls:
         return await self._call(self._cluster.get, path)
 
     async def all(self, namespaces: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Every object of those namespaces; of all, where none is named."""
+        """The metadata of every object of those namespaces; of all, where none is named."""
         found: list[dict[str, Any]] = []
         for namespace in namespaces or (None,):
             more: str | None = ""
             while more is not None:
-                page = await self.get(f"{collection(namespace)}?limit={_PAGE}" + (f"&continue={more}" if more else ""))
+                query = f"?limit={_PAGE}" + (f"&continue={more}" if more else "")
+                page = await self._call(self._cluster.metadata, collection(namespace) + query)
                 found += page["items"]
                 more = page["metadata"].get("continue") or None
         return found

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from dray.cluster import Absent, Refused, cluster
 from dray.crd import measures
 from dray.crd.calls import Calls
 from dray.crd.controller import Controller, abandon
-from dray.crd.drayjob import NAME_LABEL, NAMESPACE_LABEL, collection, version
+from dray.crd.drayjob import NAME_LABEL, NAMESPACE_LABEL, DrayJob, collection, version
 from dray.crd.lease import Lease
 from dray.crd.watch import Watch
 from dray.errors import Unavailable
@@ -27,7 +28,7 @@ _STALLED = 60.0  # seconds that the watch may not tell of what a list shows
 _SWEEP = 600.0  # seconds between looks for jobs whose objects are gone
 _PAUSE = 2.0  # seconds before it is tried again
 _PAGE = 500
-_VANISHED = -1  # instead of the version of an object that is in no list any more
+_GONE = -1  # instead of the version of an object that is in no list any more
 
 
 class DrayJobs:
@@ -122,26 +123,28 @@ class DrayJobs:
         return told
 
     async def _look(self, controller: Controller) -> None:
-        """List all objects now and then. What a list showed twice and the watch did not tell in between is dealt with all the same."""
+        """List all objects now and then. What two lists show and the watch did not tell in between is dealt with all the same."""
         missed: dict[str, int] = {}
         while True:
             await asyncio.sleep(_LOOK)
             try:
                 found = {body["metadata"]["uid"]: body for body in await self._calls.all(self._namespaces)}
+                differing = _differing(controller, found)
+                untold = [uid for uid, state in differing.items() if missed.get(uid) == state]
+                missed = differing
+                if untold:
+                    self._stalled()
+                for uid in untold:
+                    await self._deal_with(controller, uid, found.get(uid))
             except (Unavailable, Refused, Absent) as error:
                 log.warning("listing DrayJobs: %s", type(error).__name__)
-                continue
-            newer = {uid: version(body) for uid, body in found.items() if _newer(controller, uid, body)}
-            untold = [uid for uid, known in newer.items() if missed.get(uid) == known]
-            vanished = [uid for uid in controller.known if uid not in found]
-            unseen = [uid for uid in vanished if missed.get(uid) == _VANISHED]
-            missed = newer | dict.fromkeys(vanished, _VANISHED)
-            if untold or unseen:
-                self._stalled()
-            for uid in untold:
-                controller.saw(found[uid])
-            for uid in unseen:
-                controller.gone(uid)
+
+    async def _deal_with(self, controller: Controller, uid: str, found: dict[str, Any] | None) -> None:
+        if found is None:
+            controller.gone(uid)
+            return
+        with suppress(Absent):  # the next list will show that it is gone
+            controller.saw(await self._calls.get(DrayJob(found).path))
 
     def _stalled(self) -> None:
         measures.STALLED.inc()
@@ -181,6 +184,7 @@ class DrayJobs:
         return bool(body["metadata"]["uid"] != job_id.lower())
 
 
-def _newer(controller: Controller, uid: str, body: dict[str, Any]) -> bool:
-    known = controller.known.get(uid)
-    return known is None or version(known.body) < version(body)
+def _differing(controller: Controller, found: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """The objects of which a list shows another state than is known: uid → the version shown, or that it is gone."""
+    newer = {uid: version(body) for uid, body in found.items() if uid not in controller.known or version(controller.known[uid].body) < version(body)}
+    return newer | dict.fromkeys((uid for uid in controller.known if uid not in found), _GONE)
