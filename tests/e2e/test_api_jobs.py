@@ -78,6 +78,7 @@ def test_an_output_too_large_to_be_kept_cannot_be_gone_on_from(serve: Callable[.
 
 def test_preflight_pins_images_that_are_there_and_names_what_is_not(dray: Served, image: Images) -> None:
     posted = {"steps": [{"source": image("echo", "pinned")}]}
+    until(lambda: "dray_operators_alive 1.0" in dray.http.get("/metrics").text, 30, "the operator is there")
     answer = dray.http.post("/jobs?preflight=true", json=posted)
     assert answer.status_code == 201, answer.text
     record = dray.wait(answer.json()["id"])
