@@ -97,7 +97,7 @@ class Settings:
 def from_environment(environment: Mapping[str, str], **given: object) -> Settings:
     """Settings from the environment; what the command line gave (not None) wins. Raises BadSetting, naming the variable."""
     found: dict[str, object] = {"jobs": 2 * (os.cpu_count() or 1)}
-    for variable, (name, parse) in _VARIABLES.items():
+    for variable, (name, parse) in VARIABLES.items():
         text = environment.get(variable, "")
         if text:
             found[name] = _parsed(variable, text, parse)
@@ -220,7 +220,7 @@ def _hosts(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
 
-_VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "REDIS_URL": ("redis_url", _redis_url),
     "DRAY_DATA_DIR": ("data_dir", Path),
     "DRAY_OUTPUTS": ("outputs", str),

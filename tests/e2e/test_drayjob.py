@@ -230,6 +230,7 @@ def test_a_large_object(team: Namespace, dray: Served, image: Images) -> None:
     assert "annotations" not in team.get("large")["metadata"]
 
 
+@pytest.mark.timeout(400)
 def test_many_at_once(team: Namespace, dray: Served, image: Images) -> None:
     many = 200 if os.environ.get("DRAY_TEST_FULL") == "1" else 20
     source = image("true")
@@ -241,7 +242,7 @@ def test_many_at_once(team: Namespace, dray: Served, image: Images) -> None:
         mine = [status.get("status") for name, status in team.all().items() if name.startswith("many-")]
         return mine == ["complete"] * many
 
-    until(ended, 110, f"{many} are complete")
+    until(ended, 280, f"{many} are complete")
     team.delete(*(body["metadata"]["name"] for body in bodies))  # type: ignore[index]
 
 

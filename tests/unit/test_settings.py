@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dray.errors import BadSetting
-from dray.settings import Settings, from_environment, log_level
+from dray.fields import Limits
+from dray.settings import VARIABLES, Drain, Settings, from_environment, log_level
 
 TOKEN = "0123456789abcdef"
 
@@ -62,6 +63,20 @@ def test_a_variable_sets_its_field(variable: str, text: str, field: str, value: 
         ("DRAY_LOG_CAP", "-1", "must be a size such as"),
         ("DRAY_LOG_CAP", "1.5MiB", "must be a size such as"),
         ("DRAY_LOG_CAP", "1PiB", "must be a size such as"),
+        ("DRAY_GRACE", "soon", "must be a time such as"),
+        ("DRAY_GRACE", "-1", "must be a time such as"),
+        ("DRAY_LEASE", "0.5", "from 1s to 1h"),
+        ("DRAY_LEASE", "2h", "from 1s to 1h"),
+        ("DRAY_DRAIN", "now", "handover or finish"),
+        ("DRAY_LIMITS", "cpu", "must be such as cpu=500m"),
+        ("DRAY_LIMITS", "disk=1", "must be such as cpu=500m"),
+        ("DRAY_LIMITS", "cpu=1,cpu=2", "must be such as cpu=500m"),
+        ("DRAY_LIMITS", "cpu=fast", "cpu must be a number of cores"),
+        ("DRAY_LIMITS_MAX", "memory=1Mi", "memory must be from 6Mi"),
+        ("DRAY_LIMITS_MAX", "pids=0", "pids must be at least 1"),
+        ("DRAY_HOST_PATHS", "srv", "absolute paths"),
+        ("DRAY_HOST_PATHS", "/srv/../etc", "absolute paths"),
+        ("DRAY_METRICS_PORT", "65536", "must be a port"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(variable: str, text: str, says: str) -> None:
@@ -128,3 +143,28 @@ def test_what_says_more_of_an_option_that_is_missing_is_refused(given: dict[str,
     with pytest.raises(BadSetting, match="--kubernetes"):
         from_environment({}, **given)
     assert from_environment({}, kubernetes=True, **given).kubernetes
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("DRAY_GRACE", "0.5", "grace", 0.5),
+        ("DRAY_KEEP_TIME", "30d", "keep_time", 30 * 86_400),
+        ("DRAY_TAKEOVER", "0", "takeover", 0),
+        ("DRAY_LEASE", "1m", "lease", 60),
+        ("DRAY_DRAIN", "finish", "drain", Drain.FINISH),
+        ("DRAY_LIMITS", "cpu=1.5, memory=64Mi,pids=9", "limits", Limits(1500, 64 * 2**20, 9)),
+        ("DRAY_LIMITS_MAX", "memory=1G", "limits_max", Limits(memory=10**9)),
+        ("DRAY_HOST_PATHS", "/srv/a/, /b", "host_paths", ("/srv/a", "/b")),
+        ("DRAY_IMAGES", "a/*, b:1 ,", "images", ("a/*", "b:1")),
+        ("DRAY_KEEP_JOBS", "0", "keep_jobs", 0),
+        ("DRAY_METRICS_PORT", "0", "metrics_port", 0),
+    ],
+)
+def test_a_value_is_taken_as_it_is_meant(variable: str, text: str, name: str, value: object) -> None:
+    assert getattr(from_environment({variable: text}), name) == value
+
+
+def test_every_variable_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    assert [variable for variable in VARIABLES if f"`{variable}`" not in page] == []

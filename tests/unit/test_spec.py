@@ -157,7 +157,7 @@ def test_a_limit_can_be_reached_but_not_passed(field: str) -> None:
         (_job(beginDelimiter="a\nb"), ("steps[0].beginDelimiter", "must be one line")),
         (_job(environment=[{"variable": "A=", "value": ""}]), ("steps[0].environment[0].variable", "must not contain '='")),
         ({**_job(), "environment": [{"value": ""}]}, ("environment[0].variable", "is required")),
-        ({**_job(), "environment": [{"variable": "A"}]}, ("environment[0].value", "is required")),
+        ({**_job(), "environment": [{"variable": "A"}]}, ("environment[0]", "must have either a value or the name of a secret")),
     ],
 )
 def test_a_refusal_says_what_would_be_right(given: object, refusal: tuple[str, str]) -> None:
@@ -167,7 +167,7 @@ def test_a_refusal_says_what_would_be_right(given: object, refusal: tuple[str, s
 def test_every_fault_is_named_and_no_other() -> None:
     given = {"name": 1, "steps": [{"source": "A"}, {"output": "x"}], "environment": [{}]}
     fields = [field for field, _ in _refusal(given)]
-    assert fields == ["name", "steps[0].source", "steps[1].source", "steps[1].output", "environment[0].variable", "environment[0].value"]
+    assert fields == ["name", "steps[0].source", "steps[1].source", "steps[1].output", "environment[0].variable"]
 
 
 def test_no_refusal_repeats_a_value() -> None:
@@ -221,3 +221,61 @@ def test_a_spec_survives_its_own_json() -> None:
     again = JobSpec.model_validate_json(job.model_dump_json(exclude_unset=True))
     assert again == job
     assert again.steps[0].model_fields_set == job.steps[0].model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "says"),
+    [
+        (_job(command=["a", 1]), "steps[0].command[1]", "must be a string"),
+        (_job(command=[""]), "steps[0]", "must begin with the name of a program"),
+        (_job(args=["a\0"]), "steps[0].args[0]", "NUL"),
+        (_job(workdir="x"), "steps[0].workdir", "must be an absolute path"),
+        (_job(timeout=0), "steps[0].timeout", "must be more than 0"),
+        (_job(timeout="5"), "steps[0].timeout", "must be a number"),
+        (_job(timeout=1e9), "steps[0].timeout", "must be at most 2592000"),
+        (_job(retries=-1), "steps[0].retries", "must be at least 0"),
+        (_job(retries=1.5), "steps[0].retries", "must be a whole number"),
+        (_job(retries=11), "steps[0].retries", "must be at most 10"),
+        (_job(resources={"cpu": "fast"}), "steps[0].resources.cpu", "must be a number of cores"),
+        (_job(resources={"cpu": True}), "steps[0].resources.cpu", "must be a number or a string"),
+        (_job(resources={"cpu": 0}), "steps[0].resources.cpu", "must be from 1m"),
+        (_job(resources={"memory": "1Mi"}), "steps[0].resources.memory", "must be from 6Mi"),
+        (_job(resources={"memory": 7.5e6}), "steps[0].resources.memory", "must be a whole number or a string"),
+        (_job(resources={"pids": 0}), "steps[0].resources.pids", "must be at least 1"),
+        (_job(mounts=[{"path": "/a"}]), "steps[0].mounts[0]", "either a volume or a hostPath"),
+        (_job(mounts=[{"volume": "a", "hostPath": "/b", "path": "/a"}]), "steps[0].mounts[0]", "either a volume or a hostPath"),
+        (_job(mounts=[{"volume": "../x", "path": "/a"}]), "steps[0].mounts[0].volume", "the first a letter or digit"),
+        (_job(mounts=[{"volume": "a", "path": "/"}]), "steps[0].mounts[0].path", "must not be '/'"),
+        (_job(mounts=[{"volume": "a", "path": "/.dray/x"}]), "steps[0].mounts[0].path", "must not lie in"),
+        (_job(mounts=[{"volume": "a", "path": "/a"}] * 2), "steps[0]", "different paths"),
+        (_job(environment=[{"variable": "A", "value": "x", "secret": "y"}]), "steps[0].environment[0]", "must have either a value or the name of a secret"),
+        (_job(environment=[{"variable": "A", "secret": "a/b"}]), "steps[0].environment[0].secret", "the first a letter or digit"),
+        (_job(always=True), "", "steps must begin with one that is not marked always"),
+        ({"steps": [{"source": "a"}, {"source": "a", "always": True}, {"source": "a"}]}, "", "must come after all others"),
+        ({"steps": [{"source": "a"}, {"source": "a", "always": True, "output": "stderr"}]}, "steps[1]", "an always step passes nothing on"),
+        ({**_job(), "timeout": -1}, "timeout", "must be more than 0"),
+        ({**_job(), "labels": {"a b": "c"}}, "labels.a b", "must be named as Kubernetes labels are"),
+        ({**_job(), "labels": {"a": "b c"}}, "labels.a", "beginning and ending with a letter or digit"),
+        ({**_job(), "labels": {"a": 1}}, "labels.a", "must be a string"),
+        ({**_job(), "network": "host"}, "network", "must not be 'host'"),
+        ({**_job(), "network": "container:x"}, "network", "the first a letter or digit"),
+    ],
+)
+def test_a_field_of_ours_that_cannot_be_is_named(given: dict[str, Any], field: str, says: str) -> None:
+    [(where, message)] = _refusal(given)
+    assert where == field
+    assert says in message
+
+
+def test_what_runs_is_the_images_or_the_steps_words() -> None:
+    entrypoint, default = ("entry",), ("default",)
+    assert parse(_job()).steps[0].words(entrypoint, default) == ("entry", "default")
+    assert parse(_job(args=["mine"])).steps[0].words(entrypoint, default) == ("entry", "mine")
+    assert parse(_job(command=["own"])).steps[0].words(entrypoint, default) == ("own",)
+    assert parse(_job(command=["own"], args=["mine"])).steps[0].words(entrypoint, default) == ("own", "mine")
+
+
+@pytest.mark.parametrize(("cpu", "millis"), [(1, 1000), (0.5, 500), ("250m", 250), ("2", 2000), ("0.001", 1)])
+def test_cores_and_bytes_are_written_as_in_kubernetes(cpu: Any, millis: int) -> None:
+    assert parse(_job(resources={"cpu": cpu, "memory": "64Mi", "pids": 3})).steps[0].resources.limits == fields.Limits(millis, 64 * 2**20, 3)
+    assert fields.octets("1G") == fields.octets(10**9) == 10**9
