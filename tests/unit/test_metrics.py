@@ -223,7 +223,7 @@ def test_the_dashboard_names_only_metrics_that_there_are(redis_server: RedisServ
 
 
 def test_what_the_api_adds_is_named_too(redis_server: RedisServer) -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = "".join((ROOT / "docs" / page).read_text() for page in ("operations.md", "kubernetes.md"))
     assert {name for name in _of_the_api(redis_server) if f"`{name}`" not in text} == set()
 
 
