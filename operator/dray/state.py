@@ -367,8 +367,7 @@ def remade(job: Job, step: int) -> Job:
 def _stopping(job: Job, now: int) -> Job | None:
     """The record with the reason to stop that has come up since; None: none has."""
     if job.piped_over:
-        late = job.told.cancelled > (1 if job.stop is Reason.CANCELLED else 0)  # after what it was first meant for was over
-        return replace(job, halted_at=now) if late and job.halted_at is None else None
+        return replace(job, halted_at=now) if job.told.cancelled > 1 and job.halted_at is None else None
     if job.stop:
         return None
     if job.told.cancelled:

@@ -395,7 +395,7 @@ def test_they_run_in_a_new_volume_when_the_jobs_is_gone() -> None:
     assert decide(lost.job, Pod(Shape.ABSENT), 5, ahead(2)) == Open()
 
 
-def test_a_cancelled_job_still_runs_them_and_cancelled_again_stops_them_too() -> None:
+def test_a_cancelled_job_still_runs_them_unless_they_are_named_too() -> None:
     runs = Box(Stage.RUNNING, claimed_at=1)
     once = cleaning(told=Told(cancelled=1), stop=Reason.CANCELLED, stopped_at=5)
     job = fold(once, look(ended(125, error="cancelled"), Box(Stage.ABSENT), runs), 6)
@@ -585,7 +585,8 @@ class Run:
 
 
 _TOLD: dict[str, Callable[[Told], Told]] = {
-    "cancel": lambda told: told._replace(cancelled=told.cancelled + 1),
+    "cancel": lambda told: told._replace(cancelled=max(told.cancelled, 1)),
+    "cancel all": lambda told: told._replace(cancelled=2),
     "hold": lambda told: told._replace(held=True),
     "release": lambda told: told._replace(held=False),
 }
