@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -14,10 +15,11 @@ from dray.log import lines
 from dray.reason import MEANINGS
 from dray.record import FINAL, Job, Past, Phase
 from dray.spec import JobSpec
-from dray.store import Store, Summary
+from dray.store import Raw, Store, Summary
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LOG_PAGE = 16  # chunks of a log read at a time, each of about a MiB at most
+_REMEMBERED = 8 * 2**10  # bytes of a record whose JSON is remembered
 _FAR = 2**60  # an index further than any line
 
 
@@ -65,6 +67,19 @@ def record(job: Job) -> dict[str, Any]:
         seen["rerunOf"] = job.origin
     pipe = job.spec.pipe
     return seen | {"steps": [_step(job, number, number < pipe) for number in range(len(job.steps))]}
+
+
+def shown(job_id: str, raw: Raw) -> bytes:
+    """The same as JSON. Who polls a job mostly gets what was got before."""
+    size = len(raw.spec) + len(raw.state)
+    return _remembered(job_id, raw) if size <= _REMEMBERED else _shown(job_id, raw)
+
+
+def _shown(job_id: str, raw: Raw) -> bytes:
+    return orjson.dumps(record(raw.job(job_id)))
+
+
+_remembered = lru_cache(1024)(_shown)
 
 
 def _reason(job: Job) -> dict[str, Any]:

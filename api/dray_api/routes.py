@@ -79,7 +79,8 @@ class Routes:
         return answers.json([jobs.summary(job) for job in found], headers=headers)
 
     async def show(self, request: Request) -> Response:
-        return answers.json(jobs.record(await self._store.get(params.job_id(request))))
+        job_id = params.job_id(request)
+        return answers.encoded(jobs.shown(job_id, await self._store.get_raw(job_id)))
 
     async def log(self, request: Request) -> Response:
         if "text/event-stream" in request.headers.get("accept", ""):

@@ -36,9 +36,9 @@ from dray.store.connection import available
 from dray.store.lists import Counts, Filter, Lists, Page, Summary
 from dray.store.logs import SMALL_OUTPUT, Entry, Logs, Read
 from dray.store.preflight import Answer, Preflight
-from dray.store.records import KEY_KEPT, IdempotencyKey, Kept, Records
+from dray.store.records import KEY_KEPT, IdempotencyKey, Kept, Raw, Records
 
-__all__ = ["KEY_KEPT", "SMALL_OUTPUT", "Answer", "Counts", "Entry", "Filter", "IdempotencyKey", "Kept", "Page", "Read", "Store", "Summary"]
+__all__ = ["KEY_KEPT", "SMALL_OUTPUT", "Answer", "Counts", "Entry", "Filter", "IdempotencyKey", "Kept", "Page", "Raw", "Read", "Store", "Summary"]
 
 
 class Store(Records, Lists, Logs, Preflight):

@@ -43,14 +43,12 @@ class Logs(Connection):
         found = await self._redis.hgetall(keys.cursors(job_id))
         return {_key(name): Cursor.load(text.decode()) for name, text in found.items() if name != b"lines"}
 
-    @available
     async def append(self, job_id: str, key: Key, chunk: Chunk, fence: int) -> None:
         """Keep a chunk of the log of attempt `key`. Raises Stale when it does not follow on what is kept, or the job is another operator's."""
         args: list[Any] = [job_id, fence, "{}.{}".format(*key), chunk.start.dump(), chunk.end.dump(), chunk.lines, chunk.payload, keys.NEWS]
         if not await self._run(scripts.APPEND, [keys.job(job_id), keys.log(job_id), keys.cursors(job_id)], args):
             raise Stale(job_id)
 
-    @available
     async def read(self, job_id: str, index: int, count: int) -> Read:
         """At most `count` chunks, from the one that holds line `index` on; a negative one counts from the end. Raises NotFound."""
         bounded = max(min(index, _FAR), -_FAR)
@@ -95,7 +93,6 @@ class Logs(Connection):
 
     # --- small outputs
 
-    @available
     async def keep_output(self, job: Job, step: int, output: bytes) -> None:
         """Of at most SMALL_OUTPUT bytes. Raises Stale when the job is another operator's."""
         if not await self._run(scripts.KEEP_OUTPUT, [keys.job(job.id), keys.outputs(job.id)], [job.fence, step, output]):
