@@ -15,7 +15,7 @@ from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.record import Phase
 from dray.store import Filter, IdempotencyKey, Kept, Store
-from dray.store.connection import PATIENCE
+from dray.store.together import PATIENCE
 from kit.api import with_store
 from kit.proxy import Proxy
 from kit.redis import RedisServer
