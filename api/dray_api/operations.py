@@ -36,6 +36,7 @@ _KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 _PREFLIGHT = _query("preflight", "have an operator find all images and secrets first, and pin the images to their digests", type="boolean", default=False)
+_ALWAYS = _query("always", "stop the steps marked always too", type="boolean", default=False)
 _LISTING = [
     _query("limit", "jobs at most", type="integer", minimum=1, maximum=params.MAX_PAGE, default=100),
     _query("cursor", "where to go on: from a Link header", type="string"),
@@ -99,10 +100,10 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "openapi_extra": {"parameters": [_ID, _STEP]},
     },
     "cancel": {
-        "summary": "Stop a job; again: its steps marked always too",
+        "summary": "Stop a job",
         "responses": {200: _json("it had not begun, and has ended by this", ref(JobRecord)), 202: _json("it is being stopped", ref(JobRecord))}
-        | _problems(_401=_401, _404=_404, _409="it has already ended", _503=_503),
-        "openapi_extra": {"parameters": [_ID]},
+        | _problems(_401=_401, _404=_404, _409="it has already ended", _422="always is neither true nor false", _503=_503),
+        "openapi_extra": {"parameters": [_ID, _ALWAYS]},
     },
     "rerun": {
         "summary": "The same job once more, from its first step or a later one",

@@ -120,7 +120,7 @@ class Routes:
     # --- jobs ended
 
     async def cancel(self, request: Request) -> Response:
-        job = await self._store.cancel(params.job_id(request))
+        job = await self._store.cancel(params.job_id(request), params.flag(request, "always"))
         return answers.json(jobs.record(job), 200 if job.phase in FINAL else 202)
 
     async def delete(self, request: Request) -> Response:

@@ -88,7 +88,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True)
 class Pod:
-    """All that stands for one job: boxes and images by (step, attempt) (absent: not asked for yet).
+    """All that stands for one job: boxes and images by (step, attempt) (absent: not asked for yet), steps with a verdict, marks.
 
     A fault among the images bars its attempt: the image cannot be had, or the engine will not start it.
     """
@@ -97,3 +97,4 @@ class Pod:
     boxes: Mapping[Key, Box] = field(default_factory=dict)
     images: Mapping[Key, Image | Fault] = field(default_factory=dict)
     marks: frozenset[Mark] = frozenset()
+    verdicts: frozenset[int] = frozenset()

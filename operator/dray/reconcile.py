@@ -35,6 +35,7 @@ from dray.state import (
     Open,
     Pull,
     Remake,
+    Reopen,
     Retire,
     Rules,
     Save,
@@ -44,8 +45,8 @@ from dray.state import (
     Unmark,
     decide,
     due,
+    inputless,
     remade,
-    restarted,
     spoiled,
 )
 from dray.store import Store
@@ -151,6 +152,8 @@ class Reconciler:
                 await self._backend.unmark(job, mark)
             case Seed(step):
                 await self._seed(job, step)
+            case Reopen(step):
+                await self._backend.reopen(job, step)
             case Pull(step, early):
                 self._bar(step, None)
                 await self._backend.pull(job, step, early)
@@ -199,11 +202,10 @@ class Reconciler:
             self._barred[step] = fault
 
     async def _seed(self, job: Job, step: int) -> None:
-        """From what is kept of the step's output; where it is not, the job goes back to its start."""
         kept = await self._keeper.find(job, step)
         if kept is None:
-            log.warning("the output of step %d is not kept: beginning again with the first", step + 1, extra={"job": job.id})
-            await self._save(restarted(job, self._clock()))
+            log.warning("the output of step %d is not kept", step + 1, extra={"job": job.id})
+            await self._save(inputless(job, self._clock()))
         else:
             await self._backend.seed(job, step, kept)
 

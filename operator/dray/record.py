@@ -69,7 +69,7 @@ class Told(NamedTuple):
     """What clients told of a job, kept beside what the operator records: each changes only by them.
 
     `doomed`: deleted. What runs goes on to its end, nothing more is recorded, and then all of it goes.
-    `cancelled`: how often; from the second time on the steps marked always are stopped too. `held`: begin no step.
+    `cancelled`: 1: stop the piped steps, 2: those marked always too. `held`: begin no step.
     """
 
     doomed: bool = False

@@ -80,6 +80,13 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopen:
+    """Say again that the step ended well: the word that opens the gate after it is gone, as after a power cut."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pull:
     """Have the step's image on the engine. `early`: its turn has not come."""
 
@@ -139,7 +146,7 @@ class Forget:
     """Remove the record of a deleted job, its log and its output."""
 
 
-Action = Save | Open | SetMark | Unmark | Seed | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
+Action = Save | Open | SetMark | Unmark | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
 
 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
@@ -367,8 +374,7 @@ def remade(job: Job, step: int) -> Job:
 def _stopping(job: Job, now: int) -> Job | None:
     """The record with the reason to stop that has come up since; None: none has."""
     if job.piped_over:
-        late = job.told.cancelled > (1 if job.stop is Reason.CANCELLED else 0)  # after what it was first meant for was over
-        return replace(job, halted_at=now) if late and job.halted_at is None else None
+        return replace(job, halted_at=now) if job.told.cancelled > 1 and job.halted_at is None else None
     if job.stop:
         return None
     if job.told.cancelled:
@@ -434,21 +440,24 @@ def moved(job: Job, now: int) -> Job:
     return replace(job, pod=None, engine=None)
 
 
-def restarted(job: Job, now: int) -> Job:
-    """The record of a moved job whose input is kept nowhere: from its first step again, each in a new attempt."""
+def inputless(job: Job, now: int) -> Job:
+    """The record of a job whose current step's input is kept nowhere. One that was moved begins again with its first step, each in a new attempt."""
+    if not any(past.reason is Reason.LOST for past in job.steps[job.current].past):
+        return _failed(job, job.current, now, Fault(Reason.INPUT_DAMAGED, "the output of the step before is gone from the job's volume and kept nowhere else"))
     for step in range(job.current):
         job = job.with_step(step, _next_attempt(job.steps[step], Reason.LOST, None, now, now))
     return job
 
 
 def _seed(job: Job, pod: Pod) -> Action | None:
-    """A new pod of a job that goes on in its middle needs the output of the step before."""
+    """A new pod of a job that goes on in its middle needs the output of the step before, and the word that it ended well."""
     before = job.current - 1
-    if not 0 < job.current < job.spec.pipe or job.stop:
+    if not 0 < job.current < job.spec.pipe or job.stop or job.steps[job.current].started_at is not None:
         return None
     box = pod.boxes.get((before, job.steps[before].attempt))
-    began = job.steps[job.current].started_at is not None
-    return Seed(before) if not began and (box is None or box.status is None) else None
+    if box is None or box.status is None:
+        return Seed(before)
+    return None if before in pod.verdicts else Reopen(before)
 
 
 # --- boxes -----------------------------------------------------------------------------------------------------------

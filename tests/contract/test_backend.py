@@ -267,6 +267,16 @@ async def test_a_seeded_output_is_the_next_steps_input(lab: Lab, size: int) -> N
         assert await output(bench.backend, job, 1) == given * 2
 
 
+@on_a_loop
+async def test_the_word_that_a_step_ended_well_can_be_said_again(lab: Lab) -> None:
+    async with Bench(lab) as bench:
+        job = await bench.opened("hello", "double")
+        assert (await bench.backend.look(job)).verdicts == frozenset()
+        for _ in range(2):
+            await bench.backend.reopen(job, 0)
+            assert (await bench.until(job, lambda pod: pod.verdicts != frozenset())).verdicts == {0}
+
+
 def _status_of(job: Job) -> Status:
     state = job.steps[0]
     assert state.bytes_out is not None

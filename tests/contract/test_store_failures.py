@@ -205,8 +205,8 @@ def _story(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]
     yield "save", lambda: save("A", phase=Phase.RUNNING)
     yield "append", lambda: append(0, b"first")
     yield "append more", lambda: append(after, b"second")
-    yield "cancel", lambda: store._cancel("A")  # noqa: SLF001 (the write of it)
-    yield "cancel again", lambda: store._cancel("A")  # noqa: SLF001
+    yield "cancel", lambda: store._cancel("A", False)  # noqa: SLF001 (the write of it)
+    yield "cancel again", lambda: store._cancel("A", True)  # noqa: SLF001
     yield "keep an output", lambda: _keep(store, "A")
     yield "rerun", lambda: store.create(a_job("D"), kept=Kept("A", 0))
     yield "release", lambda: store.hold("B", False)
@@ -238,7 +238,7 @@ async def _contents(store: Store) -> dict[str, object]:
         match await connection.type(key):
             case b"hash":
                 fields = await connection.hgetall(key)
-                found[key] = {name: value for name, value in fields.items() if name not in (b"saved", b"cancel", b"doomed")}
+                found[key] = {name: value for name, value in fields.items() if name not in (b"saved", b"doomed")}
             case b"zset":
                 found[key] = await connection.zrange(key, 0, -1, withscores=key != b"dray:operators")
             case b"stream":

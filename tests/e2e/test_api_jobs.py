@@ -45,6 +45,19 @@ def test_a_cancelled_job_ends_with_its_log_up_to_there_and_what_always_runs(dray
     assert dray.http.post(f"/jobs/{job_id}/cancel").status_code == 409
 
 
+def test_what_always_runs_is_stopped_only_where_a_cancel_names_it(dray: Served, image: Images) -> None:
+    after = {"source": image.shell("trap 'echo told; exit 0' TERM; echo began; sleep 60 & wait"), "always": True}
+    job_id = dray.post({"steps": [{"source": image.shell("exit 3")}, after, after]})
+    until(lambda: "began" in dray.log(job_id), 30, "the first of them runs")
+    assert dray.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+    assert dray.record(job_id)["steps"][1]["state"] == "running"
+    assert dray.http.post(f"/jobs/{job_id}/cancel?always=yes").status_code == 422
+    assert dray.http.post(f"/jobs/{job_id}/cancel?always=true").status_code == 202
+    record = dray.wait(job_id)
+    assert (record["reason"], [step["state"] for step in record["steps"]]) == ("exit_code", ["error"] * 3)
+    assert dray.log(job_id) == ["began", "told"]
+
+
 def test_a_failed_job_goes_on_from_the_step_that_failed(dray: Served, image: Images) -> None:
     fails = image.shell("cat; exit 3")
     job_id = dray.post({**_steps(image("echo", "input"), image("tr", "a-z", "A-Z"), fails), "labels": {"kind": "rerun"}})

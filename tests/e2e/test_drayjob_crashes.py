@@ -77,6 +77,7 @@ def test_what_happened_while_no_operator_ran_is_dealt_with(team: Namespace, serv
     until(lambda: set(team.all()) == {made, held}, 30, "the others are gone")
 
 
+@pytest.mark.timeout(300)
 def test_an_operator_killed_at_random_instants(team: Namespace, serve: Callable[..., Served], image: Images, tmp_path: Path) -> None:
     dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig), DRAY_HOST_PATHS=str(tmp_path))
     tmp_path.chmod(0o777)

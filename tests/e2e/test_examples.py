@@ -41,6 +41,7 @@ ENDS = {
     "file-output": Ends("THIS IS\nPASSED ON\n", [["this is only logged"], ["THIS IS", "PASSED ON"]]),
     "delimiter": Ends("THIS IS PASSED ON\n", [["starting", "-----BEGIN-----", "this is passed on", "-----END-----", "done"], ["THIS IS PASSED ON"]]),
     "failing": Ends("", [CUSTOMERS, ["about to fail"]], status="error", steps=1),
+    "careful": Ends("12\n", [["the server is busy"], CUSTOMERS, ["12"], ["the job is complete"]], steps=3),
 }
 WORDS = ("word-job", "demo-job")
 

@@ -64,12 +64,16 @@ def test_the_first_five_minutes(dray: Served, engine: docker.DockerClient) -> No
     images.ensure(engine)
     asked = [block for block in blocks("README.md", "bash") if BASE in block]
     script = "curl() { command curl --fail --noproxy '*' --max-time 60 \"$@\"; }\n" + "echo; echo @@@\n".join(asked).replace(BASE, dray.url)
-    _, record, log, output, jobs = run("timeout", "90", "bash", "-euo", "pipefail", "-c", script).split("@@@\n")
+    _, record, log, output, jobs, careful = run("timeout", "90", "bash", "-euo", "pipefail", "-c", script).split("@@@\n")
     assert json.loads(record)["status"] in ("running", "complete")
     assert log.count('{"lines":') == 2
     assert len(output.split()) == 10
     assert len(json.loads(jobs)) == 1
-    assert dray.http.get("/jobs").json() == []
+    _, end = json.JSONDecoder().raw_decode(careful)
+    [left] = json.loads(careful[end:])
+    assert (left["name"], left["labels"]) == ("tried again, limited in time, and tidied up after", {"team": "examples"})
+    assert dray.wait(left["id"])["status"] == "complete"
+    assert [job["id"] for job in dray.http.get("/jobs").json()] == [left["id"]]
 
 
 def test_the_start_in_the_readme_is_the_real_one() -> None:

@@ -19,6 +19,8 @@ from dray.crd.status import of_record, transitions
 from dray.errors import Invalid
 from dray.reason import Reason
 from dray.record import Job, Phase, StepState, Told, new_job
+from dray.secrets import NoSecret, Secrets
+from dray.settings import Settings
 from dray.spec import JobSpec, parse
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -150,6 +152,12 @@ def test_a_value_of_the_cluster_is_of_the_objects_own_namespace() -> None:
     assert spec.environment[0].cluster is not None
     assert (spec.environment[0].cluster.namespace, spec.environment[0].cluster.kind) == ("team", "Secret")
     assert JobSpec.model_validate_json(spec.model_dump_json(exclude_unset=True)) == spec
+
+
+def test_an_operator_without_a_cluster_says_so_of_a_value_in_it() -> None:
+    spec = drayjob(environment=[{"variable": "A", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]).job_spec
+    with pytest.raises(NoSecret, match="key 'password' of Secret team/db: this operator was started without --kubernetes"):
+        Secrets(Settings(), {}).of(spec.environment[0])
 
 
 # --- what is done about it

@@ -19,7 +19,7 @@ from dray.errors import Stale, Unavailable
 from dray.reason import Reason
 from dray.record import Job, Past, Phase, StepState, new_job
 from dray.spec import parse
-from dray.state import moved, restarted
+from dray.state import inputless, moved
 from dray.store import Store
 from dray_api import metrics as api_metrics
 from kit.redis import RedisServer
@@ -120,7 +120,7 @@ def test_of_a_job_whose_engine_is_gone_only_what_had_begun_is_counted_and_nothin
     there = job_of(COMPLETE, StepState(Phase.RUNNING, started_at=12 * S), StepState())
     here = moved(there, 20 * S)
     metrics.observe(there, here)
-    metrics.observe(here, restarted(here, 21 * S))
+    metrics.observe(here, inputless(here, 21 * S))
     assert counted() == {
         "dray_step_attempts_total{reason=lost,status=error}": 1,
         "dray_step_duration_seconds_count{status=error}": 1,
@@ -223,7 +223,7 @@ def test_the_dashboard_names_only_metrics_that_there_are(redis_server: RedisServ
 
 
 def test_what_the_api_adds_is_named_too(redis_server: RedisServer) -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = "".join((ROOT / "docs" / page).read_text() for page in ("operations.md", "kubernetes.md"))
     assert {name for name in _of_the_api(redis_server) if f"`{name}`" not in text} == set()
 
 

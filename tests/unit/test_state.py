@@ -40,6 +40,7 @@ from dray.state import (
     Open,
     Pull,
     Remake,
+    Reopen,
     Retire,
     Rules,
     Save,
@@ -50,9 +51,9 @@ from dray.state import (
     decide,
     due,
     fold,
+    inputless,
     moved,
     remade,
-    restarted,
 )
 
 PROGRAMS: dict[str, Program] = {
@@ -77,7 +78,10 @@ def job_of(*sources: str, **changes: Any) -> Job:
 
 
 def look(*boxes: Box, images: Mapping[int, Image | Fault] | None = None, marks: frozenset[Mark] = frozenset()) -> Pod:
-    return Pod(Shape.OPEN, {(step, 1): box for step, box in enumerate(boxes)}, {(step, 1): image for step, image in (images or {}).items()}, marks)
+    """An open pod of first attempts; the ones that ended well have their verdict."""
+    by_key = {(step, 1): box for step, box in enumerate(boxes)}
+    well = frozenset(step for step, box in enumerate(boxes) if box.stage is not Stage.ABSENT and box.status and box.status.exit == 0)
+    return Pod(Shape.OPEN, by_key, {(step, 1): image for step, image in (images or {}).items()}, marks, well)
 
 
 def ended(code: int = 0, **status: Any) -> Box:
@@ -271,10 +275,10 @@ def test_a_step_with_retries_left_is_tried_again_after_a_pause_that_doubles() ->
 def test_the_further_attempt_waits_for_its_time_while_the_steps_after_it_wait_at_their_gates() -> None:
     job = fold(retrying(), look(ended(), ended(3)), 5)
     shown = {(0, 1): replace(ended(), stage=Stage.ABSENT), (1, 1): ended(3), (2, 1): Box(Stage.RUNNING)}
-    images: dict[Key, Image | Fault] = {(1, 2): Image.READY, (2, 1): Image.READY}
-    assert decide(job, Pod(Shape.OPEN, shown, images), 6, ahead(2)) == Tidy((1, 1), box=True, output=False)
+    pod = Pod(Shape.OPEN, shown, {(1, 2): Image.READY, (2, 1): Image.READY}, verdicts=frozenset({0}))
+    assert decide(job, pod, 6, ahead(2)) == Tidy((1, 1), box=True, output=False)
     assert due(job, 6, ahead(2)) == 5 + SECOND
-    assert decide(job, Pod(Shape.OPEN, shown, images), 5 + SECOND, ahead(2)) == Launch(1)
+    assert decide(job, pod, 5 + SECOND, ahead(2)) == Launch(1)
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -395,7 +399,7 @@ def test_they_run_in_a_new_volume_when_the_jobs_is_gone() -> None:
     assert decide(lost.job, Pod(Shape.ABSENT), 5, ahead(2)) == Open()
 
 
-def test_a_cancelled_job_still_runs_them_and_cancelled_again_stops_them_too() -> None:
+def test_a_cancelled_job_still_runs_them_unless_they_are_named_too() -> None:
     runs = Box(Stage.RUNNING, claimed_at=1)
     once = cleaning(told=Told(cancelled=1), stop=Reason.CANCELLED, stopped_at=5)
     job = fold(once, look(ended(125, error="cancelled"), Box(Stage.ABSENT), runs), 6)
@@ -419,13 +423,20 @@ def test_a_job_of_another_engine_goes_on_here_from_its_last_complete_step() -> N
     assert decide(here.job, Pod(), 6, ahead(2)) == Open()
     opened = replace(here.job, pod="pod", engine="fake")
     assert decide(opened, Pod(Shape.OPEN), 6, ahead(2)) == Seed(0)
-    assert decide(opened, look(Box(Stage.ABSENT, status=WELL)), 6, ahead(2)) == Pull(1, early=False)
+    seeded = look(Box(Stage.ABSENT, status=WELL))
+    assert decide(opened, seeded, 6, ahead(2)) == Reopen(0)
+    assert decide(opened, replace(seeded, verdicts=frozenset({0})), 6, ahead(2)) == Pull(1, early=False)
 
 
 def test_without_its_input_it_begins_again_with_the_first_step_and_skips_none() -> None:
     there = fold(job_of("a", "b"), look(ended()), 5)
-    again = restarted(moved(there, 6), 6)
+    again = inputless(moved(there, 6), 6)
     assert [(state.phase, state.attempt) for state in again.steps] == [(Phase.WAITING, 2), (Phase.WAITING, 2)]
+
+
+def test_a_job_that_was_not_moved_fails_when_its_input_is_gone() -> None:
+    job = inputless(fold(job_of("a", "b"), look(ended()), 5), 6)
+    assert (job.reason, job.failed) == (Reason.INPUT_DAMAGED, 1)
 
 
 # --- whole jobs
@@ -585,7 +596,8 @@ class Run:
 
 
 _TOLD: dict[str, Callable[[Told], Told]] = {
-    "cancel": lambda told: told._replace(cancelled=told.cancelled + 1),
+    "cancel": lambda told: told._replace(cancelled=max(told.cancelled, 1)),
+    "cancel all": lambda told: told._replace(cancelled=2),
     "hold": lambda told: told._replace(held=True),
     "release": lambda told: told._replace(held=False),
 }

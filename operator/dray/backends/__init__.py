@@ -87,6 +87,9 @@ class Backend(Protocol):
     async def unmark(self, job: Job, mark: Mark) -> None:
         """Take the mark away. Gone already is fine."""
 
+    async def reopen(self, job: Job, step: int) -> None:
+        """Say once more that the step's attempt ended well, where a power cut took the word that opens the gate after it. Said already is fine."""
+
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
         """Lay the output of the step's attempt, which ended well in another pod, into this volume, and then open the gate after it."""
 

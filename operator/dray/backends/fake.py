@@ -186,7 +186,7 @@ class FakeBackend:
             return Pod(Shape.SHUT, {key: Box(container.stage, container.code) for key, container in pod.containers.items()})
         keys = {*pod.containers, *pod.volume.claims, *pod.volume.statuses}
         images = {key: image for (job_id, key), image in self._images.items() if job_id == job.id}
-        return Pod(Shape.OPEN, {key: _box(pod, key) for key in keys}, images, frozenset(pod.volume.marks))
+        return Pod(Shape.OPEN, {key: _box(pod, key) for key in keys}, images, frozenset(pod.volume.marks), frozenset(pod.volume.verdicts))
 
     async def open(self, job: Job) -> str:
         self._answering()
@@ -229,6 +229,10 @@ class FakeBackend:
 
     async def unmark(self, job: Job, mark: Mark) -> None:
         self._pod(job).volume.marks.pop(mark, None)
+        self._world.notice(job.id)
+
+    async def reopen(self, job: Job, step: int) -> None:
+        self._pod(job).volume.verdicts.setdefault(step, job.steps[step].attempt)
         self._world.notice(job.id)
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:

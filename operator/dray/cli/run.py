@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ async def _serve(settings: Settings) -> None:
                         await part.ready()
 
                 api = partial(_answer, create_app(complete, store, outputs, ready), listener)
-                await _until_told(api, loop.run, *(part.run for part in drayjobs))
+                await _until_told(api, partial(_operate, loop, [part.run for part in drayjobs]))
 
 
 async def _api(settings: Settings) -> None:
@@ -75,22 +75,23 @@ async def _operator(settings: Settings) -> None:
         with _probes_listener(settings) as listener, operator_name(settings.data_dir) as name:
             loop = Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url))
             drayjobs = _drayjobs(name, settings, store)
-            answering = None if listener is None else partial(_listen, probes.create_app(settings, (loop, *drayjobs)), listener)
-            await _until_told(partial(_operate, loop, answering), *(part.run for part in drayjobs))
+            beside: list[Work] = [part.run for part in drayjobs]
+            if listener is not None:
+                beside.append(partial(_listen, probes.create_app(settings, (loop, *drayjobs)), listener))
+            await _until_told(partial(_operate, loop, beside))
 
 
-async def _operate(loop: Loop, answer: Work | None, told: asyncio.Event) -> None:
-    """The loop, and until it has ended, the last jobs finished perhaps, what is asked of it."""
-    if answer is None:
-        await loop.run(told)
-        return
+async def _operate(loop: Loop, beside: Sequence[Work], told: asyncio.Event) -> None:
+    """The loop, and until it has ended, the last jobs finished perhaps, what goes on beside it. One that fails ends all."""
     over = asyncio.Event()
-    answering = asyncio.create_task(answer(over))
+    looping, others = asyncio.create_task(loop.run(told)), [asyncio.create_task(work(over)) for work in beside]
+    await asyncio.wait([looping, *others], return_when=asyncio.FIRST_COMPLETED)
+    told.set()
     try:
-        await loop.run(told)
+        await looping
     finally:
         over.set()
-        await answering
+        await asyncio.gather(*others)
 
 
 # --- parts

@@ -81,8 +81,14 @@ def marks(listing: bytes) -> frozenset[str]:
     return frozenset(line.partition(" ")[0] for line in listing.decode(errors="replace").splitlines()) & MARKS
 
 
+def verdicts(listing: bytes) -> frozenset[int]:
+    """The steps whose verdict is in the agent's `look` reply."""
+    names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
+    return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+
+
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
-    """((step, attempt), kind, size, content) of each file of an attempt; a step's verdict is the gates' business alone."""
+    """((step, attempt), kind, size, content) of each file of an attempt."""
     for line in listing.decode(errors="replace").splitlines():
         name, _, rest = line.partition(" ")
         size, _, text = rest.partition(" ")

@@ -16,7 +16,7 @@ Keys:
     dray:begun, dray:adopted    hash: operator → what it was given last, should the reply be lost
     dray:job:ID             hash: spec, state (JSON), version, sequence; doomed, cancelled, held: what clients told; owner,
                             engine, fence: of the lease; pod: for sweeping; brief, indexes: for the lists; ended: it has;
-                            cancel, saved: nonces
+                            saved: nonces
     dray:job:ID:log         stream of blocks (log.py), the id of each entry `0-<number of its first line + 1>`
     dray:job:ID:log:cursors hash: STEP.ATTEMPT → log.Cursor, and `lines` → how many are kept
     dray:job:ID:outputs     hash: step → its output, where it is small

@@ -121,12 +121,15 @@ class Records(Connection):
         if not await self._run(scripts.DOOM, known, [job_id, _nonce(), statuses, keys.WAKE, keys.NEWS]):
             raise unknown(job_id)
 
-    async def cancel(self, job_id: str) -> Job:
-        """The record after it. A job that has not begun has ended with this; another one's operator is told. Raises NotFound, Finished."""
+    async def cancel(self, job_id: str, always: bool = False) -> Job:
+        """The record after it. A job that has not begun has ended with this; another one's operator is told. Raises NotFound, Finished.
+
+        `always`: its steps marked always are to be stopped too.
+        """
         while True:
             job = await self.get(job_id)
             if job.phase in FINAL or job.fence:
-                await self._cancel(job_id)
+                await self._cancel(job_id, always)
                 return await self.get(job_id)
             try:
                 ended = await self.save(_cancelled(job))
@@ -136,8 +139,8 @@ class Records(Connection):
             traces.observe(job, ended)
             return ended
 
-    async def _cancel(self, job_id: str) -> None:
-        _told(job_id, await self._run(scripts.CANCEL, [keys.job(job_id)], [job_id, _nonce(), keys.WAKE]))
+    async def _cancel(self, job_id: str, always: bool) -> None:
+        _told(job_id, await self._run(scripts.CANCEL, [keys.job(job_id)], [job_id, 1 + always, keys.WAKE]))
 
     async def hold(self, job_id: str, held: bool) -> None:
         """Begin no step of it, or go on. A job that waits keeps its place. Raises NotFound, Finished."""

@@ -97,13 +97,12 @@ return 1
 
 CANCEL = """
 local job = KEYS[1]
-local id, nonce, wake = unpack(ARGV)
-local at, doomed, ended, by = unpack(redis.call('HMGET', job, 'version', 'doomed', 'ended', 'cancel'))
+local id, level, wake = unpack(ARGV)
+local at, doomed, ended, cancelled = unpack(redis.call('HMGET', job, 'version', 'doomed', 'ended', 'cancelled'))
 if not at or doomed then return 'unknown' end
-if by == nonce then return 'done' end
 if ended then return 'finished' end
-redis.call('HSET', job, 'cancel', nonce)
-redis.call('HINCRBY', job, 'cancelled', 1)
+if tonumber(cancelled or 0) >= tonumber(level) then return 'done' end
+redis.call('HSET', job, 'cancelled', level)
 redis.call('HINCRBY', job, 'version', 1)
 redis.call('PUBLISH', wake, id)
 return 'done'

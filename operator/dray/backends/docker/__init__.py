@@ -22,7 +22,7 @@ from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found, Images
 from dray.backends.docker.pool import Pool
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
-from dray.backends.docker.seed import seed
+from dray.backends.docker.seed import reopen, seed
 from dray.backends.docker.view import Container, View, listed, look
 from dray.backends.docker.views import Views
 from dray.errors import Unavailable
@@ -205,6 +205,9 @@ class DockerBackend:
 
     async def unmark(self, job: Job, mark: Mark) -> None:
         await self._agent(job).drop(mark)
+
+    async def reopen(self, job: Job, step: int) -> None:
+        await reopen(self._agent(job), (step, job.steps[step].attempt))
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
         state, sandbox = job.steps[step], names.sandbox(self._views.opened(job).pod)

@@ -20,9 +20,8 @@ async def seed(engine: Engine, agent: Agent, sandbox: str, key: Key, state: Step
     What was half done before is done anew. An output that is not as long as the record says is laid as none: the gate
     after it compares it with the status, as it does any, and says that the step's input is damaged.
     """
-    verdict = runner.verdict_file(key[0])
     with suppress(FileNotFoundError):
-        await agent.read(verdict, 0, 1)
+        await agent.read(runner.verdict_file(key[0]), 0, 1)
         return
     await agent.drop(runner.output_file(*key))
     await agent.drop(runner.status_file(*key))
@@ -34,8 +33,13 @@ async def seed(engine: Engine, agent: Agent, sandbox: str, key: Key, state: Step
     times = (state.started_at or 0, state.finished_at or 0)
     status = Status(0, 0, 0, "", 0, state.bytes_in or 0, state.bytes_out or 0, *times, state.sha256)
     await agent.write(runner.status_file(*key), runner.status_line(status))
+    await reopen(agent, key)
+
+
+async def reopen(agent: Agent, key: Key) -> None:
+    """The verdict that the attempt ended well."""
     with suppress(FileExistsError):
-        await agent.write(verdict, f"ok {key[1]}\n".encode())
+        await agent.write(runner.verdict_file(key[0]), f"ok {key[1]}\n".encode())
 
 
 async def _lay(engine: Engine, agent: Agent, sandbox: str, key: Key, size: int, output: AsyncIterator[bytes]) -> None:
