@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -35,7 +36,7 @@ class Sandboxes:
     instance: str
     binary: bytes
 
-    @property
+    @cached_property
     def _hash(self) -> str:
         return hashlib.sha256(self.binary).hexdigest()[:12]
 
