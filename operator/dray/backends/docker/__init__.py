@@ -128,11 +128,13 @@ class DockerBackend:
         await view.hang_up()
         try:
             with self._pool.held():
-                sandbox, network = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
+                made = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
         except BaseException:
             view.stale()
             raise
-        view.learn(None, Container(sandbox, Stage.RUNNING, network))
+        view.learn(None, Container(made.id, Stage.RUNNING, made.network))
+        if made.line is not None:
+            view.agent = Agent(made.line, lambda: self._views.wake(job.id))
         return view.pod
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
