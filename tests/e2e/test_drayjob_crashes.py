@@ -15,10 +15,10 @@ import docker
 import pytest
 
 from kit.dockerd import Dockerd
-from kit.gate import Gate
 from kit.images import Images
 from kit.kubernetes import Namespace, kubectl
 from kit.process import Process, until
+from kit.proxy import Proxy
 from kit.redis import RedisServer
 from kit.serving import Served
 
@@ -150,42 +150,42 @@ def test_a_deletion_ends_without_redis_and_without_the_engine(
 
 
 def test_an_api_server_that_goes_away_and_returns(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
-    gate = Gate(team.server)
-    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{gate.address}")))
+    proxy = Proxy(team.server)
+    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{proxy.address}")))
     name = team.apply("meanwhile", image("sleep", "2"))
     team.wait(name, "Running")
-    gate.shut()
+    proxy.shut()
     job_id = team.status(name)["jobID"]
     assert dray.wait(job_id)["status"] == "complete"
     later = team.apply("later", image("true"))
     time.sleep(12)  # longer than the lease is kept
-    gate.open()
+    proxy.open()
     assert team.wait(name)["jobID"] == job_id
     team.wait(later)
-    gate.close()
+    proxy.close()
 
 
 def test_a_watch_that_is_cut(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
-    gate = Gate(team.server)
-    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{gate.address}")))
+    proxy = Proxy(team.server)
+    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{proxy.address}")))
     team.wait(team.apply("before", image("true")))
     for number in range(3):
-        gate.cut()
+        proxy.cut()
         team.wait(team.apply(f"cut-{number}", image("true")), within=20)
     assert dray.http.get("/readyz").status_code == 200
-    gate.close()
+    proxy.close()
 
 
 @pytest.mark.full
 def test_a_watch_that_hangs(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
-    gate = Gate(team.server)
-    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{gate.address}")))
+    proxy = Proxy(team.server)
+    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{proxy.address}")))
     team.wait(team.apply("before", image("true")))
     time.sleep(7)
-    gate.hang(quiet=6)
+    proxy.hang(quiet=6)
     team.wait(team.apply("hung", image("true")), within=60)
     assert "dray_kubernetes_watch_stalls_total 1.0" in dray.http.get("/metrics").text
-    gate.close()
+    proxy.close()
 
 
 def test_a_namespace_deleted_with_jobs_running(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
