@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ import docker
 import pytest
 
 from kit.dockerd import Dockerd
+from kit.dray import DRAY, environment
 from kit.images import Images
 from kit.kubernetes import Namespace, kubectl
 from kit.process import Process, until
@@ -44,10 +44,9 @@ def operate(team: Namespace, engine: docker.DockerClient, tmp_path: Path) -> Ite
         count = iter(range(100))
 
         def make(**env: str) -> Process:
-            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
-            own |= {"KUBECONFIG": str(team.kubeconfig), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri(), "LOG_LEVEL": "debug"}
+            own = environment() | {"KUBECONFIG": str(team.kubeconfig), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri(), "LOG_LEVEL": "debug"}
             number = next(count)
-            command = [str(Path(sys.executable).parent / "dray"), "operator", "--data-dir", str(tmp_path / f"data-{number}"), *options(team)]
+            command = [DRAY, "operator", "--data-dir", str(tmp_path / f"data-{number}"), *options(team)]
             process = Process(command, tmp_path / f"operator-{number}.log", own | env)
             made.callback(lambda: print(process.output[-8000:]))
             made.callback(process.stop)
