@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ from docker.errors import APIError, DockerException
 from images import base
 from kit.api import Api
 from kit.dockerd import Dockerd
+from kit.dray import DRAY, answers, client, environment
 from kit.images import Images
 from kit.kubernetes import Namespace, require_cluster
 from kit.process import Process, free_port, wait_ready
@@ -79,13 +79,13 @@ def make_redis(redis: None) -> Iterator[Callable[..., RedisServer]]:
 def engine() -> Iterator[docker.DockerClient]:
     """The real engine that DOCKER_HOST names, or the local one; with a static busybox at hand to make images of."""
     try:
-        client = docker.from_env(timeout=60)
-        client.ping()
+        found = docker.from_env(timeout=60)
+        found.ping()
         base()
     except (DockerException, FileNotFoundError) as error:
         missing("docker", str(error))
-    yield client
-    client.close()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")
@@ -194,8 +194,8 @@ def shared(make_redis: Callable[..., RedisServer], engine: Any, tmp_path: Path) 
     port = free_port()
     server = make_redis("--port", str(port))
     yield {"REDIS_PORT": f"tcp://127.0.0.1:{port}", "DRAY_DATA_DIR": str(tmp_path / "data"), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri()}
-    with server.client() as client:
-        instance = client.get("dray:instance")
+    with server.client() as redis:
+        instance = redis.get("dray:instance")
     if isinstance(instance, bytes):
         for container in engine.containers.list(all=True, ignore_removed=True, filters={"label": f"dray.instance={instance.decode()}"}):
             try:
@@ -211,8 +211,7 @@ def start(shared: dict[str, str], tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as made:
 
         def make(*command: str, **env: str) -> Process:
-            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
-            process = Process([str(Path(sys.executable).parent / "dray"), *command], tmp_path / f"{command[0]}-{free_port()}.log", own | env)
+            process = Process([DRAY, *command], tmp_path / f"{command[0]}-{free_port()}.log", environment() | env)
             made.callback(process.stop)
             return process
 
@@ -227,15 +226,8 @@ def start_api(start: Start, shared: dict[str, str]) -> Iterator[Callable[[], htt
         def make() -> httpx.Client:
             port = free_port()
             process = start("api", "--port", str(port), **shared)
-            client = made.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False))
-            wait_ready(process, lambda: _answers(client), 30, "dray api")
-            return client
+            asked = made.enter_context(client(f"http://127.0.0.1:{port}"))
+            wait_ready(process, lambda: answers(asked), 30, "dray api")
+            return asked
 
         yield make
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False

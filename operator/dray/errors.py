@@ -1,6 +1,6 @@
 """Every error that crosses a module's border, each with the HTTP status it means to a client.
 
-A step that failed is not here: that is data in the record (`state.Reason`). These are refusals of a request and
+A step that failed is not here: that is data in the record (`reason.Reason`). These are refusals of a request and
 failures of what Dray stands on (Redis, the engine, the output store).
 """
 

@@ -17,7 +17,7 @@ from dray.record import Phase
 from dray.store import Filter, IdempotencyKey, Kept, Store
 from dray.store.together import PATIENCE
 from kit.api import with_store
-from kit.proxy import Proxy
+from kit.proxy import RedisProxy
 from kit.redis import RedisServer
 
 
@@ -167,7 +167,7 @@ def test_a_lost_reply_to_any_write_makes_nothing_twice(redis_server: RedisServer
     redis_server.flush()
     plain = with_store(redis_server.url, lambda store: _told(store, lambda: None))
     redis_server.flush()
-    proxy = Proxy(redis_server)
+    proxy = RedisProxy(redis_server.url)
     lost = with_store(proxy.url, lambda store: _told(store, proxy.lose_next))
     proxy.close()
     assert lost == plain
@@ -250,7 +250,7 @@ async def _contents(store: Store) -> dict[str, object]:
 
 def test_all_that_a_lost_connection_carried_is_done_once(redis_server: RedisServer) -> None:
     redis_server.flush()
-    proxy = Proxy(redis_server)
+    proxy = RedisProxy(redis_server.url)
 
     async def tried(store: Store) -> None:
         await store.create(a_job("A"))
@@ -266,7 +266,7 @@ def test_all_that_a_lost_connection_carried_is_done_once(redis_server: RedisServ
 
 def test_a_question_whose_reply_was_lost_is_answered_all_the_same(redis_server: RedisServer) -> None:
     redis_server.flush()
-    proxy = Proxy(redis_server)
+    proxy = RedisProxy(redis_server.url)
 
     async def tried(asker: Store) -> None:
         answerer = Store(redis_server.url)

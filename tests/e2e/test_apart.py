@@ -9,6 +9,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from kit.dray import answers, client
 from kit.images import Images
 from kit.process import Process, free_port, until
 
@@ -49,19 +50,12 @@ def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, 
 def test_an_operator_tells_of_itself_on_a_port_of_its_own(start: Start, shared: dict[str, str]) -> None:
     port = free_port()
     start("operator", "--metrics-port", str(port), **shared)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        until(lambda: _ready(client), 30, "dray operator is ready")
-        assert client.get("/healthz").status_code == 200
-        found = client.get("/metrics")
+    with client(f"http://127.0.0.1:{port}") as asked:
+        until(lambda: answers(asked), 30, "dray operator is ready")
+        assert asked.get("/healthz").status_code == 200
+        found = asked.get("/metrics")
         assert found.headers["Content-Type"].startswith("text/plain")
         assert "dray_lease_held 1.0" in found.text.splitlines()
-
-
-def _ready(client: httpx.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.mark.parametrize("command", ["api", "operator"])

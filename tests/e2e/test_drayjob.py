@@ -32,10 +32,18 @@ def team(cluster: None) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="module")
-def dray(team: Namespace, redis: None, engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the host's that jobs may mount and write to."""
+    made = tmp_path_factory.mktemp("mounted")
+    made.chmod(0o777)
+    return made
+
+
+@pytest.fixture(scope="module")
+def dray(team: Namespace, redis: None, engine: docker.DockerClient, folder: Path) -> Iterator[Served]:
     """One for all tests here that do not disturb it."""
     args = ["--kubernetes", "--namespaces", team.name, "--mirror-jobs", team.name]
-    served = Served(engine, args, {"KUBECONFIG": str(team.kubeconfig), "DRAY_JOBS": "4"})
+    served = Served(engine, args, {"KUBECONFIG": str(team.kubeconfig), "DRAY_JOBS": "4", "DRAY_HOST_PATHS": str(folder)})
     yield served
     served.close()
 
@@ -85,12 +93,14 @@ def test_deleting_cancels_and_removes_everything(team: Namespace, dray: Served, 
     assert dray.volumes(job_id) == []
 
 
-def test_what_always_runs_does_so_before_a_deletion_ends(team: Namespace, dray: Served, image: Images, tmp_path: Path) -> None:
-    name = team.apply("tidied", image("sleep", "300"), {"source": image.shell("echo $DRAY_REASON"), "always": True})
+def test_what_always_runs_does_so_before_a_deletion_ends(team: Namespace, dray: Served, image: Images, folder: Path) -> None:
+    mount = {"hostPath": str(folder), "path": "/data"}
+    name = team.apply("tidied", image("sleep", "300"), {"source": image.shell("echo $DRAY_REASON > /data/reason"), "always": True, "mounts": [mount]})
     job_id = team.wait(name, "Running")["jobID"]
     until(lambda: dray.record(job_id)["steps"][0]["state"] == "running", 20, "the first step runs")
     team.delete(name, wait=False)
     until(lambda: dray.http.get(f"/jobs/{job_id}").status_code == 404, 30, "the job is gone")
+    assert (folder / "reason").read_text() == "cancelled\n"
     until(lambda: name not in team.all(), 10, "the object is gone")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,10 +14,11 @@ import docker
 import pytest
 
 from kit.dockerd import Dockerd
-from kit.gate import Gate
+from kit.dray import DRAY, environment
 from kit.images import Images
 from kit.kubernetes import Namespace, kubectl
 from kit.process import Process, until
+from kit.proxy import Proxy
 from kit.redis import RedisServer
 from kit.serving import Served
 
@@ -44,10 +44,9 @@ def operate(team: Namespace, engine: docker.DockerClient, tmp_path: Path) -> Ite
         count = iter(range(100))
 
         def make(**env: str) -> Process:
-            own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
-            own |= {"KUBECONFIG": str(team.kubeconfig), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri(), "LOG_LEVEL": "debug"}
+            own = environment() | {"KUBECONFIG": str(team.kubeconfig), "DRAY_OUTPUTS": (tmp_path / "outputs").as_uri(), "LOG_LEVEL": "debug"}
             number = next(count)
-            command = [str(Path(sys.executable).parent / "dray"), "operator", "--data-dir", str(tmp_path / f"data-{number}"), *options(team)]
+            command = [DRAY, "operator", "--data-dir", str(tmp_path / f"data-{number}"), *options(team)]
             process = Process(command, tmp_path / f"operator-{number}.log", own | env)
             made.callback(lambda: print(process.output[-8000:]))
             made.callback(process.stop)
@@ -150,42 +149,42 @@ def test_a_deletion_ends_without_redis_and_without_the_engine(
 
 
 def test_an_api_server_that_goes_away_and_returns(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
-    gate = Gate(team.server)
-    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{gate.address}")))
+    proxy = Proxy(team.server)
+    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{proxy.address}")))
     name = team.apply("meanwhile", image("sleep", "2"))
     team.wait(name, "Running")
-    gate.shut()
+    proxy.shut()
     job_id = team.status(name)["jobID"]
     assert dray.wait(job_id)["status"] == "complete"
     later = team.apply("later", image("true"))
     time.sleep(12)  # longer than the lease is kept
-    gate.open()
+    proxy.open()
     assert team.wait(name)["jobID"] == job_id
     team.wait(later)
-    gate.close()
+    proxy.close()
 
 
 def test_a_watch_that_is_cut(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
-    gate = Gate(team.server)
-    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{gate.address}")))
+    proxy = Proxy(team.server)
+    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{proxy.address}")))
     team.wait(team.apply("before", image("true")))
     for number in range(3):
-        gate.cut()
+        proxy.cut()
         team.wait(team.apply(f"cut-{number}", image("true")), within=20)
     assert dray.http.get("/readyz").status_code == 200
-    gate.close()
+    proxy.close()
 
 
 @pytest.mark.full
 def test_a_watch_that_hangs(team: Namespace, serve: Callable[..., Served], image: Images) -> None:
-    gate = Gate(team.server)
-    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{gate.address}")))
+    proxy = Proxy(team.server)
+    dray = serve(*options(team), KUBECONFIG=str(team.kubeconfig_at(f"https://{proxy.address}")))
     team.wait(team.apply("before", image("true")))
     time.sleep(7)
-    gate.hang(quiet=6)
+    proxy.hang(quiet=6)
     team.wait(team.apply("hung", image("true")), within=60)
     assert "dray_kubernetes_watch_stalls_total 1.0" in dray.http.get("/metrics").text
-    gate.close()
+    proxy.close()
 
 
 def test_a_namespace_deleted_with_jobs_running(team: Namespace, serve: Callable[..., Served], image: Images) -> None:

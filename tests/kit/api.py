@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
-
 from dray.store import Store
+from kit.dray import DRAY, answers, client, environment
 from kit.process import Process, free_port, wait_ready
 
 T = TypeVar("T")
@@ -29,14 +26,12 @@ class Api:
         self.dir = Path(tempfile.mkdtemp(prefix="dray-api-"))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_"))}
         self.outputs = (self.dir / "outputs").as_uri()
         settings = {"REDIS_URL": redis_url, "LOG_LEVEL": "debug", "DRAY_OUTPUTS": self.outputs, **(env or {})}
-        token = settings.get("DRAY_TOKEN")
-        self.http = httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {token}"} if token else {}, trust_env=False)
-        command = [str(Path(sys.executable).parent / "dray"), "api", "--port", str(self.port), *args]
-        self.process = Process(command, self.dir / "output.log", own | settings)
-        wait_ready(self.process, self._answers, 30, "dray api")
+        self.http = client(self.url, settings.get("DRAY_TOKEN"), timeout=60)
+        command = [DRAY, "api", "--port", str(self.port), *args]
+        self.process = Process(command, self.dir / "output.log", environment() | settings)
+        wait_ready(self.process, lambda: answers(self.http, "/healthz"), 30, "dray api")
 
     def post(self, job: Mapping[str, Any]) -> str:
         answer = self.http.post("/jobs", json=job)
@@ -73,12 +68,6 @@ class Api:
             self.process.kill()
             self.http.close()
             shutil.rmtree(self.dir)
-
-    def _answers(self) -> bool:
-        try:
-            return self.http.get("/healthz").status_code == 200
-        except httpx.TransportError:
-            return False
 
 
 def with_store(redis_url: str, use: Callable[[Store], Awaitable[T]]) -> T:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import httpx
 from docker.errors import APIError
 from redis import Redis
 
+from kit.dray import DRAY, answers, client, environment
 from kit.process import Process, free_port, until, wait_ready
 
 READY_WITHIN = 60
@@ -34,8 +32,7 @@ class Served:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._args, self._env = list(args), _environment(env or {})
-        token = self._env.get("DRAY_TOKEN")
-        self.http = httpx.Client(base_url=self.url, timeout=30, headers={"Authorization": f"Bearer {token}"} if token else {}, trust_env=False)
+        self.http = client(self.url, self._env.get("DRAY_TOKEN"), timeout=30)
         self.instance: str | None = None
         self._pods: dict[str, str] = {}  # by job, as seen on the engine
         try:
@@ -48,9 +45,10 @@ class Served:
 
     def start(self) -> None:
         """Returns when it is ready."""
-        command = [str(Path(sys.executable).parent / "dray"), "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self._args]
+        command = [DRAY, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self._args]
         self.process = Process(command, self.dir / "output.log", self._env)
-        wait_ready(self.process, self._ready, READY_WITHIN, "dray serve")
+        wait_ready(self.process, lambda: answers(self.http), READY_WITHIN, "dray serve")
+        until(lambda: bool(self._instance()), READY_WITHIN, "its operator has begun, under the name of its Redis")
         self.instance = self._instance()
 
     def kill(self) -> None:
@@ -151,22 +149,13 @@ class Served:
     def _mine(self) -> dict[str, str | list[str] | bool]:
         return {"label": f"dray.instance={self.instance}"}
 
-    def _ready(self) -> bool:
-        try:
-            return self.http.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
-
     def _instance(self) -> str:
         url = self._env.get("REDIS_URL") or f"unix://{self.data_dir}/redis/redis.sock"
-        with Redis.from_url(url) as client:
-            found = client.get("dray:instance")
-        assert isinstance(found, bytes), "no dray:instance in Redis"
-        return found.decode()
+        with Redis.from_url(url) as redis:
+            found = redis.get("dray:instance")
+        return found.decode() if isinstance(found, bytes) else ""
 
 
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Without what would lead the process elsewhere than the test says."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("DRAY_", "REDIS_")) and name != "LOG_LEVEL"}
-    merged: dict[str, str | None] = {**own, "LOG_LEVEL": "debug", **changes}
+    merged: dict[str, str | None] = {**environment(), "LOG_LEVEL": "debug", **changes}
     return {name: value for name, value in merged.items() if value is not None}

@@ -26,3 +26,9 @@ def test_the_table_of_reasons_is_the_codes() -> None:
     rows = "".join(f"| `{reason}` | {side} | {'yes' if again else 'no'} | {text} |\n" for reason, (side, again, text) in MEANINGS.items())
     assert table[1] == "| reason | fault | another attempt can help | what happened |\n|---|---|---|---|\n" + rows
     assert set(MEANINGS) == set(Reason)
+
+
+def test_every_page_and_every_decision_is_listed() -> None:
+    for folder in (DOCS, DOCS / "decisions"):
+        text = (folder / "README.md").read_text()
+        assert [page.name for page in folder.glob("*.md") if page.name != "README.md" and f"({page.name})" not in text] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import docker
@@ -9,6 +10,7 @@ import pytest
 from docker.errors import APIError
 
 from kit.images import Images
+from kit.proxy import Proxy
 from kit.redis import RedisServer
 from kit.registry import PASSWORD, USER, Registry
 from kit.require import missing, required
@@ -40,6 +42,29 @@ def test_what_redis_appended_survives_a_kill(make_redis: Callable[..., RedisServ
     server.start()
     with server.client() as client:
         assert client.get("key") == b"value"
+
+
+def test_a_proxy_lets_connections_hang_and_takes_none_when_told(redis_server: RedisServer) -> None:
+    proxy = Proxy(redis_server.url)
+    host, port = proxy.address.split(":")
+
+    def ping(connection: socket.socket) -> bytes:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(16)
+
+    with socket.create_connection((host, port), 0.5) as first, socket.create_connection((host, port), 20) as second:
+        assert ping(first) == ping(second) == b"+PONG\r\n"
+        proxy.hang(quiet=0)
+        with pytest.raises(TimeoutError):
+            ping(first)
+        proxy.shut()
+        assert second.recv(16) == b""
+        with socket.create_connection((host, port), 20) as refused:
+            assert refused.recv(16) == b""
+        proxy.open()
+        with socket.create_connection((host, port), 20) as third:
+            assert ping(third) == b"+PONG\r\n"
+    proxy.close()
 
 
 def _run(engine: docker.DockerClient, name: str, *command: str) -> bytes:
