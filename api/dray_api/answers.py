@@ -13,7 +13,12 @@ _WHOLE = 64 * 2**10  # bytes: JSON up to this size is not streamed
 
 
 def json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, "application/json")
+    return encoded(orjson.dumps(value), status, headers)
+
+
+def encoded(value: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """What is JSON already."""
+    return Response(value, status, headers, "application/json")
 
 
 async def json_pieces(pieces: AsyncIterator[bytes]) -> Response:

@@ -8,6 +8,7 @@ import orjson
 from starlette.requests import Request
 
 from dray.errors import Malformed, TooLarge
+from dray_api import params
 
 MAX_BODY = 2**20  # bytes
 MAX_DEPTH = 32  # arrays and objects within each other
@@ -15,8 +16,8 @@ MAX_DEPTH = 32  # arrays and objects within each other
 
 async def read(request: Request) -> bytes:
     """All of it. Raises TooLarge, at the latest once more than MAX_BODY has come, and ClientDisconnect."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 18 or int(length) > MAX_BODY):
+    length = next(iter(params.header(request, b"content-length")), b"")
+    if length.isdigit() and (len(length) > 18 or int(length) > MAX_BODY):
         raise _too_large()
     body = bytearray()
     async for block in request.stream():

@@ -6,19 +6,21 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from dray.log import lines
+from dray.log import cut
 from dray.reason import MEANINGS
 from dray.record import FINAL, Job, Past, Phase
 from dray.spec import JobSpec
-from dray.store import Store, Summary
+from dray.store import Raw, Store, Summary
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LOG_PAGE = 16  # chunks of a log read at a time, each of about a MiB at most
-_FAR = 2**60  # an index further than any line
+LOG_PAGE = 32  # entries of a log read at a time
+_REMEMBERED = 8 * 2**10  # bytes of a record whose JSON is remembered
+_FAR = 2**53  # lines: more than any log has
 
 
 def new_id() -> str:
@@ -65,6 +67,19 @@ def record(job: Job) -> dict[str, Any]:
         seen["rerunOf"] = job.origin
     pipe = job.spec.pipe
     return seen | {"steps": [_step(job, number, number < pipe) for number in range(len(job.steps))]}
+
+
+def shown(job_id: str, raw: Raw) -> bytes:
+    """The same as JSON. Who polls a job mostly gets what was got before."""
+    size = len(raw.spec) + len(raw.state)
+    return _remembered(job_id, raw) if size <= _REMEMBERED else _shown(job_id, raw)
+
+
+def _shown(job_id: str, raw: Raw) -> bytes:
+    return orjson.dumps(record(raw.job(job_id)))
+
+
+_remembered = lru_cache(1024)(_shown)
 
 
 def _reason(job: Job) -> dict[str, Any]:
@@ -155,31 +170,26 @@ async def listing(store: Store) -> AsyncIterator[bytes]:
 
 
 async def log(store: Store, job_id: str, index: int, limit: int | None) -> AsyncIterator[bytes]:
-    """`{"lines":[…]}`, a chunk at a time. Raises NotFound."""
-    chunks = store.log(job_id, index, min(_LOG_PAGE, limit or _LOG_PAGE))
-    start = (await anext(chunks)).first
-    end = start + (limit or _FAR)
-    opening, taken = b'{"lines":[', 0
-    async for number, _, chunk in chunks:
-        found = _within(chunk, start - number, end - number)
+    """`{"lines":[…]}`, an entry at a time. Raises NotFound."""
+    lines = limit or _FAR
+    entries = store.log(job_id, index, LOG_PAGE, lines)
+    start = (await anext(entries)).first
+    opening = b'{"lines":['
+    async for number, _, blocks in entries:
+        found = cut(blocks, start - number, start - number + lines)
         if found:
             yield opening + orjson.dumps(texts(found))[1:-1]
             opening = b","
-        taken += len(found)
-        if taken == limit:
-            break
     yield b'{"lines":[]}' if opening != b"," else b"]}"
 
 
-def _within(chunk: bytes, first: int, last: int) -> list[bytes]:
-    """The chunk's lines from the one numbered `first` in it to before `last`."""
+async def few_lines(store: Store, job_id: str, index: int, limit: int) -> bytes:
+    """The same of at most LOG_PAGE lines, at once: no more entries hold them. Raises NotFound."""
+    read = await store.read(job_id, index, LOG_PAGE, limit)
     found: list[bytes] = []
-    for _, block in lines(chunk):
-        found += block[max(first, 0) : max(last, 0)]
-        first, last = first - len(block), last - len(block)
-        if last <= 0:
-            break
-    return found
+    for number, _, blocks in read.entries:
+        found += cut(blocks, read.start - number, read.start - number + limit)
+    return orjson.dumps({"lines": texts(found) if found else []})
 
 
 def texts(found: list[bytes]) -> list[str]:

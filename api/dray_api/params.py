@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from dray import fields
@@ -16,7 +18,8 @@ from dray_api import jobs
 _FAR = 2**60  # further than any line, job or step
 _STATUSES = (Phase.RUNNING, Phase.COMPLETE, Phase.ERROR)
 _LISTING = ("limit", "cursor", "status", "name", "label", "order")
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+_SHORT = 128  # bytes of a query
 MAX_PAGE = 1000  # jobs
 _PAGE = 100
 
@@ -38,6 +41,26 @@ def job_id(request: Request) -> str:
     return found
 
 
+@lru_cache(1024)
+def _parsed(query: bytes) -> QueryParams:
+    return QueryParams(query)
+
+
+def query(request: Request) -> QueryParams:
+    """Parsed once where it comes again and again, as of who polls."""
+    raw: bytes = request.scope["query_string"]
+    return _parsed(raw) if len(raw) <= _SHORT else QueryParams(raw)
+
+
+def header(request: Request, name: bytes) -> list[bytes]:
+    """What is given under it, in lower case. The framework decodes all others too."""
+    return [value for key, value in request.scope["headers"] if key == name]
+
+
+def wants_events(request: Request) -> bool:
+    return any(b"text/event-stream" in given for given in header(request, b"accept"))
+
+
 def index_of(text: str | None) -> int:
     """The line that `?index=` names. What is no whole number is 0, as the original has it."""
     found = re.fullmatch(r"([+-]?)0*([0-9]+)", text or "")
@@ -54,15 +77,15 @@ def limit_of(text: str | None) -> int | None:
 
 def resumed_at(request: Request) -> int:
     """The line from which to follow: after the one that the client saw last, else the one that `?index=` names."""
-    last = request.headers.get("last-event-id", "")
-    if re.fullmatch(r"[0-9]{1,18}", last):
-        return int(last) + 1
-    return index_of(request.query_params.get("index"))
+    last = header(request, b"last-event-id")
+    if last and re.fullmatch(rb"[0-9]{1,18}", last[0]):
+        return int(last[0]) + 1
+    return index_of(query(request).get("index"))
 
 
 def listing(request: Request) -> Listing | None:
     """None: all jobs are asked for, as the original lists them."""
-    given = request.query_params
+    given = query(request)
     if not any(name in given for name in _LISTING):
         return None
     cursor = given.get("cursor")
@@ -76,7 +99,7 @@ def listing(request: Request) -> Listing | None:
 
 
 def _filter(request: Request) -> Filter:
-    given = request.query_params
+    given = query(request)
     status = Phase(_one_of("status", given["status"], _STATUSES)) if "status" in given else None
     name, labels = given.get("name"), tuple(given.getlist("label"))
     if name is not None and not 0 < len(name) <= fields.MAX_NAME:
@@ -88,12 +111,12 @@ def _filter(request: Request) -> Filter:
 
 def flag(request: Request, name: str) -> bool:
     """`?name=true`; false where it is not given."""
-    return _one_of(name, request.query_params.get(name, "false"), ("true", "false")) == "true"
+    return _one_of(name, query(request).get(name, "false"), ("true", "false")) == "true"
 
 
 def first_step(request: Request, steps: int) -> int:
     """The step that `?from=` names, counted from 0 here and from 1 by the client; the first where it is not given."""
-    text = request.query_params.get("from", "1")
+    text = query(request).get("from", "1")
     if not re.fullmatch(r"[0-9]+", text) or not 1 <= index_of(text) <= steps:
         raise _invalid("from", f"must be one of the steps 1 to {steps}; steps marked always run anyway")
     return index_of(text) - 1
@@ -108,12 +131,12 @@ def step(request: Request, steps: int) -> int:
 
 
 def idempotency_key(request: Request) -> str | None:
-    given = request.headers.getlist("idempotency-key")
+    given = header(request, b"idempotency-key")
     if not given:
         return None
     if len(given) > 1 or not _KEY.fullmatch(given[0]):
         raise _invalid("Idempotency-Key", "must be one header of 1 to 255 printable ASCII characters without blanks")
-    return given[0]
+    return given[0].decode()
 
 
 def _count(name: str, text: str) -> int:

@@ -79,13 +79,17 @@ class Routes:
         return answers.json([jobs.summary(job) for job in found], headers=headers)
 
     async def show(self, request: Request) -> Response:
-        return answers.json(jobs.record(await self._store.get(params.job_id(request))))
+        job_id = params.job_id(request)
+        return answers.encoded(jobs.shown(job_id, await self._store.get_raw(job_id)))
 
     async def log(self, request: Request) -> Response:
-        if "text/event-stream" in request.headers.get("accept", ""):
+        if params.wants_events(request):
             return await answers.events(follow.events(self._store, self._followers, params.job_id(request), params.resumed_at(request)))
-        index, limit = params.index_of(request.query_params.get("index")), params.limit_of(request.query_params.get("limit"))
-        return await answers.json_pieces(jobs.log(self._store, params.job_id(request), index, limit))
+        job_id, query = params.job_id(request), params.query(request)
+        index, limit = params.index_of(query.get("index")), params.limit_of(query.get("limit"))
+        if limit is not None and limit <= jobs.LOG_PAGE:
+            return answers.encoded(await jobs.few_lines(self._store, job_id, index, limit))
+        return await answers.json_pieces(jobs.log(self._store, job_id, index, limit))
 
     async def output(self, request: Request) -> Response:
         job = await self._store.get(params.job_id(request))
@@ -146,7 +150,7 @@ def _request(key: str | None, *request: str) -> IdempotencyKey | None:
 
 def _next(request: Request, cursor: int) -> str:
     """The request's own path and query, with another cursor."""
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    kept = [(name, value) for name, value in params.query(request).multi_items() if name != "cursor"]
     return f"{request.scope['raw_path'].decode('ascii')}?{urlencode([*kept, ('cursor', str(cursor))])}"
 
 

@@ -131,10 +131,39 @@ class Tail:
 def lines(payload: bytes) -> Iterator[tuple[Block, list[bytes]]]:
     """Each block of a stored chunk with its lines, without their line ends (`\\n`, or `\\r\\n` as the original cut them)."""
     for _, _, block, _ in _blocks(payload):
-        found = block.payload.split(b"\n")
-        if len(found) > block.lines:
-            found.pop()
-        yield block, [line[:-1] if line.endswith(b"\r") else line for line in found]
+        yield block, _texts(block.payload, block.lines)
+
+
+def parts(payload: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    """A chunk in pieces of whole blocks: each with its count of lines, and of about `size` bytes where no block is larger."""
+    start = end = count = 0
+    while end < len(payload):
+        length, block_lines, *_ = _HEADER.unpack_from(payload, end)
+        end += _HEADER.size + length
+        count += block_lines
+        if end - start >= size or end == len(payload):
+            yield count, payload[start:end]
+            start, count = end, 0
+
+
+def cut(payload: bytes, first: int, last: int) -> list[bytes]:
+    """A chunk's lines from the one numbered `first` in it to before `last`. Blocks before and after are not looked into."""
+    found: list[bytes] = []
+    at = start = 0
+    while at < last and start < len(payload):
+        length, count, *_ = _HEADER.unpack_from(payload, start)
+        end = start + _HEADER.size + length
+        if at + count > first:
+            found += _texts(payload[start + _HEADER.size : end], count)[max(first - at, 0) : last - at]
+        at, start = at + count, end
+    return found
+
+
+def _texts(raw: bytes, count: int) -> list[bytes]:
+    found = raw.split(b"\n")
+    if len(found) > count:
+        found.pop()
+    return [line.removesuffix(b"\r") for line in found] if b"\r" in raw else found
 
 
 def _blocks(buffer: bytes) -> Iterator[tuple[int, int, Block, bool]]:

@@ -110,7 +110,7 @@ class Loop:
             log.warning("Redis: %s: jobs may be lost", weakness)
         await self._store.upgrade()
         engine = await self._backend.start(await self._store.instance(), self._name)
-        self._tools = Tools(self._store, self._backend, self._outputs, self._settings, self._name, engine, self._holds)
+        self._tools = Tools(self._store, self._backend, self._outputs, self._settings, self._name, engine, self._holds, self._running)
         await self._enlist()
         await self._take_over()
         await self._backend.sweep(self._claims)
@@ -199,8 +199,11 @@ class Loop:
                 self._work(job_id).wake()
 
     def _has_room(self) -> bool:
-        cleaning = sum(work.over for work in self._works.values())
-        return len(self._works) - cleaning < self._settings.jobs and cleaning <= 2 * self._settings.jobs
+        running = self._running()
+        return running < self._settings.jobs and len(self._works) - running <= 2 * self._settings.jobs
+
+    def _running(self) -> int:
+        return sum(not work.over for work in self._works.values())
 
     def _work(self, job_id: str) -> _Work:
         if job_id not in self._works:

@@ -62,7 +62,8 @@ def microseconds() -> int:
 class Tools:
     """What every job of one operator is worked on with.
 
-    `operator`: its name. `engine`: the backend's name for its own. `holds`: whether the operator's lease does. `clock`: microseconds since the epoch.
+    `operator`: its name. `engine`: the backend's name for its own. `holds`: whether the operator's lease does.
+    `running`: how many jobs are begun and have not ended. `clock`: microseconds since the epoch.
     """
 
     store: Store
@@ -72,11 +73,14 @@ class Tools:
     operator: str
     engine: str
     holds: Callable[[], bool] = lambda: True
+    running: Callable[[], int] = lambda: 1
     clock: Callable[[], int] = microseconds
 
     @property
     def rules(self) -> Rules:
-        return Rules(self.settings.ahead, round(self.settings.grace * SECOND), self.engine)
+        """Of this moment: the jobs that run share what may be started ahead, and each has one step of it."""
+        ahead = self.settings.ahead and max(self.settings.ahead // max(self.running(), 1), 1)
+        return Rules(ahead, round(self.settings.grace * SECOND), self.engine)
 
 
 class Reconciler:
@@ -91,7 +95,7 @@ class Reconciler:
         self._decided_at = 0
         self._barred: dict[int, Fault] | None = None  # steps that this operator will not run; None: not looked at yet
         self._store, self._backend, self._outputs, self._settings = tools.store, tools.backend, tools.outputs, tools.settings
-        self._operator, self._holds, self._clock, self._rules = tools.operator, tools.holds, tools.clock, tools.rules
+        self._tools, self._holds, self._clock, self._rules = tools, tools.holds, tools.clock, tools.rules
         self._keeper, self._secrets = Keeper(tools.store, tools.backend, tools.outputs, tools.settings), Secrets(tools.settings)
 
     @property
@@ -117,13 +121,13 @@ class Reconciler:
         if not self._holds():
             raise Unavailable("the operator's lease has run out")
         job = self._job = self._read = self._job or await self._store.load(self.job_id)
-        if job is None or job.owner != self._operator:
+        if job is None or job.owner != self._tools.operator:
             await self._backend.leave(self.job_id)
             self.done = True
             return False
         pod = self._with_barred(job, await self._backend.look(job))
         self.shipper.seen(job)
-        self._decided_at = self._clock()
+        self._decided_at, self._rules = self._clock(), self._tools.rules
         action = decide(job, pod, self._decided_at, self._rules)
         if action is None:
             return False

@@ -48,7 +48,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     log_level: str = "info"
     jobs: int = 4
-    ahead: int = 2
+    ahead: int = 8
     log_cap: int = 16 * 2**20
     data_cap: int = 64 * 2**30
     disk_floor: int = 2**30

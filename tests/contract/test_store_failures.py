@@ -15,7 +15,7 @@ from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.record import Phase
 from dray.store import Filter, IdempotencyKey, Kept, Store
-from dray.store.connection import PATIENCE
+from dray.store.together import PATIENCE
 from kit.api import with_store
 from kit.proxy import RedisProxy
 from kit.redis import RedisServer
@@ -246,6 +246,22 @@ async def _contents(store: Store) -> dict[str, object]:
             case _:
                 found[key] = await connection.get(key)
     return {key: content for key, content in found.items() if key not in (b"dray:begun", b"dray:adopted")}  # type: ignore[comparison-overlap]
+
+
+def test_all_that_a_lost_connection_carried_is_done_once(redis_server: RedisServer) -> None:
+    redis_server.flush()
+    proxy = RedisProxy(redis_server.url)
+
+    async def tried(store: Store) -> None:
+        await store.create(a_job("A"))
+        proxy.lose_next()
+        made = [f"{number}" for number in range(200)]
+        assert await asyncio.gather(*(store.create(a_job(name)) for name in made)) == made
+        assert await ids(store) == ["A", *made]
+
+    with_store(proxy.url, tried)
+    proxy.close()
+    assert proxy.lost == 1
 
 
 def test_a_question_whose_reply_was_lost_is_answered_all_the_same(redis_server: RedisServer) -> None:

@@ -8,7 +8,7 @@ import pytest
 from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, log_of, on_redis
 
 from dray.errors import NotKept, Stale
-from dray.log import Cursor, lines
+from dray.log import Chunk, Cursor, cut, lines
 from dray.store import SMALL_OUTPUT, Entry, Kept, Store
 from kit.redis import RedisServer
 
@@ -107,6 +107,18 @@ async def test_reading_begins_with_the_chunk_that_holds_the_index(store: Store, 
     assert number + sum(block.lines for block, _ in lines(chunk)) == len(written)
     with pytest.raises(StopAsyncIteration):
         await anext(chunks)
+
+
+@on_redis
+async def test_a_few_lines_of_a_large_chunk_are_read_alone(store: Store, server: RedisServer) -> None:
+    await store.create(a_job("A"))
+    payload = b"".join(a_chunk(0, *(f"{block}.{line}".encode() for line in range(500))).payload for block in range(400))
+    await store.append("A", ATTEMPT, Chunk(Cursor(), Cursor(len(payload)), 200_000, payload), 0)
+    for index in (0, 99_999, 199_990, -1):
+        read = await store.read("A", index, 9, 10)
+        assert sum(len(entry.blocks) for entry in read.entries) < len(payload) / 10
+        assert sum(len(cut(entry.blocks, read.start - entry.first, read.start - entry.first + 10)) for entry in read.entries) == min(10, 200_000 - read.start)
+    assert await log_of(store, "A", 199_999) == [b"399.499"]
 
 
 @on_redis

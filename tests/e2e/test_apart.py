@@ -72,3 +72,4 @@ def test_a_redis_that_evicts_or_forgets_is_warned_of(start: Start, shared: dict[
     process = start("operator", **shared)
     until(lambda: "maxmemory-policy" in process.output, 20, "it warns of eviction")
     assert "appendonly" in process.output
+    until(lambda: "ready" in process.output, 20, "it has begun all the same")

@@ -155,6 +155,12 @@ def test_an_image_that_does_not_exist_says_so_at_its_turn(dray: Served, image: I
     assert dray.log(job_id) == ["ran"]
 
 
+@pytest.mark.parametrize("source", ["a" * 300, "0" * 64, "a@sha256:" + "0" * 32, "a@no-such:" + "0" * 64])
+def test_an_image_whose_name_the_engine_refuses_is_not_found(dray: Served, source: str) -> None:
+    record = dray.run(job(source))
+    assert (record["status"], record["reason"]) == ("error", "image_not_found")
+
+
 def test_a_command_that_is_not_there_is_told_apart_from_its_own_127(dray: Served, image: Images) -> None:
     absent = dray.run(job(image("/no/such/program")))
     own = dray.run(job(image.shell("exit 127")))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dray.log import Block, Chunk, Cursor, Tail, lines
+from dray.log import Block, Chunk, Cursor, Tail, cut, lines, parts
 
 OPEN = 1
 STDOUT, STDERR, MARKER = 1, 2, 0
@@ -180,3 +180,13 @@ def test_lines_are_cut_as_the_original_cut_them(payload: bytes, count: int, foun
     [(block, split)] = lines(Block(count, 7, STDERR, payload).dump())
     assert split == found
     assert (block.stream, block.time) == (STDERR, 7)
+
+
+@given(WRITES, st.integers(0, 8), st.integers(1, 100), st.integers(-3, 40), st.integers(0, 40))
+def test_a_chunk_in_parts_has_the_same_lines_from_anywhere(writes: list[tuple[int, bytes]], held: int, size: int, first: int, count: int) -> None:
+    for chunk in _read(Tail(Cursor()), iter([bytes(_written(writes, held).file)])):
+        pieces = list(parts(chunk.payload, size))
+        assert b"".join(piece for _, piece in pieces) == chunk.payload
+        assert [lines_of for lines_of, _ in pieces] == [sum(block.lines for block, _ in lines(piece)) for _, piece in pieces]
+        whole = [line for _, found in lines(chunk.payload) for line in found]
+        assert cut(chunk.payload, first, first + count) == whole[max(first, 0) : max(first + count, 0)]

@@ -119,6 +119,13 @@ def test_steps_are_launched_ahead_as_far_as_the_window() -> None:
     assert decide(job, look(box, box, box, images=ready), 1, ahead(2)) is None
 
 
+@pytest.mark.parametrize(("setting", "running", "ahead"), [(8, 0, 8), (8, 1, 8), (8, 3, 2), (8, 20, 1), (0, 1, 0)])
+def test_jobs_that_run_share_what_is_started_ahead(tmp_path: Path, setting: int, running: int, ahead: int) -> None:
+    store, outputs = Doomed(MemoryStore(job_of("a")), lambda: ""), Outputs(tmp_path.as_uri())
+    tools = Tools(store, FakeBackend(World({})), outputs, Settings(ahead=setting), "me", "fake", running=lambda: running)  # type: ignore[arg-type]
+    assert tools.rules.ahead == ahead
+
+
 def test_an_image_is_pulled_before_its_step_and_refreshed_only_at_its_turn() -> None:
     spec = parse({"steps": [{"source": "a"}, {"source": "b", "refresh": True}]})
     job = replace(new_job("J", spec, 1), phase=Phase.RUNNING, pod="pod", engine="fake")

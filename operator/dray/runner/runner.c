@@ -17,9 +17,17 @@ static const char USAGE[] =
     "       dray-runner agent [--dir DIR]\n"
     "       dray-runner sandbox\n";
 
+/* A child speaks for the volume, on stdin and stdout, and is alone in holding them: when it ends, their other ends see it. */
+static void agent_beside(const struct options *options) {
+    if (fork() == 0)
+        _exit(agent_main(options));
+    close(STDIN_FILENO);
+    close(STDOUT_FILENO);
+}
+
 /* Ends at once when told to; until then it only reaps what comes to it as PID 1. */
 int sandbox_main(const struct options *options) {
-    (void)options;
+    agent_beside(options);
     sigset_t heard;
     sigemptyset(&heard);
     sigaddset(&heard, SIGTERM);

@@ -17,7 +17,7 @@ Keys:
     dray:job:ID             hash: spec, state (JSON), version, sequence; doomed, cancelled, held: what clients told; owner,
                             engine, fence: of the lease; pod: for sweeping; brief, indexes: for the lists; ended: it has;
                             saved: nonces
-    dray:job:ID:log         stream of chunks (log.py), the id of each `0-<number of its first line + 1>`
+    dray:job:ID:log         stream of blocks (log.py), the id of each entry `0-<number of its first line + 1>`
     dray:job:ID:log:cursors hash: STEP.ATTEMPT → log.Cursor, and `lines` → how many are kept
     dray:job:ID:outputs     hash: step → its output, where it is small
     dray:key:DIGEST         of an Idempotency-Key: the request's digest and the id of the job that it made
@@ -36,9 +36,9 @@ from dray.store.connection import available
 from dray.store.lists import Counts, Filter, Lists, Page, Summary
 from dray.store.logs import SMALL_OUTPUT, Entry, Logs, Read
 from dray.store.preflight import Answer, Preflight
-from dray.store.records import KEY_KEPT, IdempotencyKey, Kept, Records
+from dray.store.records import KEY_KEPT, IdempotencyKey, Kept, Raw, Records
 
-__all__ = ["KEY_KEPT", "SMALL_OUTPUT", "Answer", "Counts", "Entry", "Filter", "IdempotencyKey", "Kept", "Page", "Read", "Store", "Summary"]
+__all__ = ["KEY_KEPT", "SMALL_OUTPUT", "Answer", "Counts", "Entry", "Filter", "IdempotencyKey", "Kept", "Page", "Raw", "Read", "Store", "Summary"]
 
 
 class Store(Records, Lists, Logs, Preflight):

@@ -10,19 +10,13 @@ from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import redis.asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 
 from dray.errors import Unavailable
+from dray.store.together import CONNECT, PATIENCE, REPLY, Together, patient
 
-PATIENCE = 8.0  # seconds for one call, with all that the client does again
-BLOCKING = 1.0  # seconds that a blocking command waits: less than _REPLY, or its reply would never be seen
-_REPLY = 3.0  # seconds for one reply
-_CONNECT = 3.0
-_CONNECTIONS = 64  # at most; who finds none free waits for one
+BLOCKING = 1.0  # seconds that a blocking command waits: less than REPLY, or its reply would never be seen
+_CONNECTIONS = 64  # at most, besides the one that commands share; who finds none free waits for one
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +32,7 @@ def answering() -> Iterator[None]:
 
 
 def available(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """The call, raising Unavailable where Redis fails or has not answered within PATIENCE."""
+    """The call, raising Unavailable where Redis fails or has not answered within PATIENCE. Those of `_send` and `_run` see to it themselves."""
 
     @wraps(call)
     async def answered(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -59,63 +53,19 @@ def _digest(script: str) -> str:
     return hashlib.sha1(script.encode()).hexdigest()  # noqa: S324
 
 
-class _Together:
-    """Commands that are sent in the same turn of the loop go to Redis in one piece: most of the cost is in the piece."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._gathered: list[tuple[tuple[Any, ...], asyncio.Future[Any]]] = []
-        self._sending: set[asyncio.Task[None]] = set()
-
-    def send(self, *command: Any) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        answer = loop.create_future()
-        self._gathered.append((command, answer))
-        if len(self._gathered) == 1:
-            loop.call_soon(self._go)
-        return answer
-
-    def _go(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        task = asyncio.create_task(self._exchange(gathered))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _exchange(self, gathered: list[tuple[tuple[Any, ...], asyncio.Future[Any]]]) -> None:
-        try:
-            found = await self._answers([command for command, _ in gathered])
-        except RedisError as error:
-            found = [error] * len(gathered)
-        for (_, answer), result in zip(gathered, found, strict=True):
-            if not answer.done():
-                if isinstance(result, Exception):
-                    answer.set_exception(result)
-                else:
-                    answer.set_result(result)
-
-    async def _answers(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        if len(commands) == 1:
-            return [await self._client.execute_command(*commands[0])]
-        pipe = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        found: list[Any] = await pipe.execute(raise_on_error=False)
-        return found
-
-
 class Connection:
     """A pool of connections to one Redis. The parts of the Store are made on it."""
 
     def __init__(self, url: str) -> None:
-        retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=2, supported_errors=(RedisConnectionError, RedisTimeoutError))
         pool = redis.BlockingConnectionPool.from_url(
-            url, max_connections=_CONNECTIONS, timeout=PATIENCE, retry=retry, socket_timeout=_REPLY, socket_connect_timeout=_CONNECT
+            url, max_connections=_CONNECTIONS, timeout=PATIENCE, retry=patient(), socket_timeout=REPLY, socket_connect_timeout=CONNECT
         )
         # Any: the client's own types cover its synchronous twin too, and so say nothing.
         self._redis: Any = redis.Redis.from_pool(pool)
-        self._together = _Together(self._redis)
+        self._together = Together(url)
 
     async def close(self) -> None:
+        await self._together.close()
         await self._redis.aclose()
 
     @available
@@ -132,14 +82,23 @@ class Connection:
             return []
         return [f"{name} is {found[name]}, not {value}" for name, value in wanted.items() if found.get(name) not in (None, value)]
 
+    async def _send(self, *command: Any) -> Any:
+        """The reply to a command that may be sent twice. Raises Unavailable, by itself within PATIENCE."""
+        try:
+            return await self._together.send(*command)
+        except ResponseError as error:
+            raise Unavailable(f"Redis: {error}") from error
+
     async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """One round trip, as soon as Redis knows the script."""
+        """One round trip, as soon as Redis knows the script. Raises Unavailable, as above."""
         command = ("EVALSHA", _digest(script), len(keys), *keys, *args)
         try:
             return await self._together.send(*command)
-        except NoScriptError:
-            await self._redis.script_load(script)
-            return await self._together.send(*command)
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise Unavailable(f"Redis: {error}") from error
+        await self._send("SCRIPT", "LOAD", script)
+        return await self._send(*command)
 
     async def _listen(self, channel: str) -> AsyncGenerator[str | None]:
         """What is published there; None when listening has begun, also anew after a failure; "" every second without anything."""

@@ -16,29 +16,24 @@ _FORGOTTEN = 86_400  # seconds after which an operator that is gone and owns not
 
 
 class Leases(Connection):
-    @available
     async def enlist(self, operator: str, engine: str, lease: float) -> bool:
         """It is alive for another `lease` seconds. False: its earlier lease had run out, so others may have its jobs."""
         return bool(await self._run(scripts.ENLIST, [keys.OPERATORS, keys.ENGINES], [operator, engine, round(1000 * lease)]))
 
-    @available
     async def dismiss(self, operator: str) -> None:
         """Its lease ends now."""
         await self._run(scripts.DISMISS, [keys.OPERATORS], [operator])
 
-    @available
     async def operators(self) -> list[str]:
         """Those alive."""
         return _texts(await self._run(scripts.ALIVE, [keys.OPERATORS], []))
 
-    @available
     async def begin(self, operator: str, engine: str) -> str | None:
         """The first waiting job, now this operator's; None: none waits, or the operator's lease is over."""
         known = [keys.ACTIVE, keys.FENCE, keys.OPERATORS, keys.ENGINES, keys.BEGUN, keys.WAITING]
         found = await self._run(scripts.BEGIN, known, [operator, engine, keys.job(""), secrets.token_hex(8)])
         return found[0].decode() if found else None
 
-    @available
     async def adopt(self, operator: str, engine: str, takeover: float) -> list[str]:
         """Jobs that need an operator and have none alive, now this one's: at most 100, oldest first of each owner.
 
@@ -49,7 +44,6 @@ class Leases(Connection):
         args = [operator, engine, keys.job(""), secrets.token_hex(8), round(1000 * takeover), _ADOPTED_AT_ONCE, 1000 * _FORGOTTEN]
         return _texts(await self._run(scripts.ADOPT, known, args))
 
-    @available
     async def adopt_one(self, job_id: str, operator: str, engine: str) -> bool:
         """Whether the job needs an operator and this is it: it was already, or the job was nobody's until now."""
         known = [keys.ACTIVE, keys.FENCE, keys.OPERATORS, keys.ENGINES, keys.ADOPTED, keys.WAITING]
@@ -60,7 +54,6 @@ class Leases(Connection):
         """The jobs that it owns and that need it, oldest first."""
         return _texts(await self._redis.zrange(keys.active(operator), 0, -1))
 
-    @available
     async def active(self, engine: str) -> dict[str, str | None]:
         """The jobs that may have something on that engine, each with the name of its pod (None: none is recorded).
 

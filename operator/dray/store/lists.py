@@ -83,17 +83,14 @@ class Lists(Connection):
             found += [_summary(*entry) for entry in entries]
         return Page(found, None if at is None else int(at))
 
-    @available
     async def _entries(self, indexes: list[str], args: list[Any]) -> Any:
         return await self._run(scripts.PAGE, indexes, args)
 
-    @available
     async def outdated(self, keep_time: float | None, keep_jobs: int | None, count: int) -> list[str]:
         """At most `count` jobs that ended longer ago than `keep_time` seconds or before the last `keep_jobs`, the first ended first."""
         limits = [-1 if limit is None else limit for limit in (keep_time, keep_jobs)]
         return [job_id.decode() for job_id in await self._run(scripts.OUTDATED, [keys.FINISHED], [*limits, count])]
 
-    @available
     async def counts(self) -> Counts:
         phases = [phase for phase in Phase if phase is not Phase.WAITING]
         *sizes, waiting, state = await self._run(scripts.COUNTS, [keys.WAITING, *map(keys.status, phases)], [keys.job("")])

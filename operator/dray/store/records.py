@@ -17,11 +17,12 @@ from dray.reason import Reason
 from dray.record import FINAL, Beside, Job, Phase, Told
 from dray.spec import JobSpec
 from dray.store import keys, scripts
-from dray.store.connection import Connection, available
+from dray.store.connection import Connection
 
 KEY_KEPT = 86_400  # seconds that an Idempotency-Key is remembered
 _CACHED = 4096  # bytes of a spec
 _BESIDE = ("doomed", "cancelled", "held", "owner", "fence", "version")
+_DOOMED = _BESIDE.index("doomed")
 
 
 class IdempotencyKey(NamedTuple):
@@ -42,8 +43,18 @@ class Kept(NamedTuple):
     step: int
 
 
+class Raw(NamedTuple):
+    """A record as it lies in Redis: from the same bytes comes the same record."""
+
+    spec: bytes
+    state: bytes
+    beside: tuple[bytes | None, ...]
+
+    def job(self, job_id: str) -> Job:
+        return Job.load(job_id, _spec(self.spec), orjson.loads(self.state), _beside(*self.beside))
+
+
 class Records(Connection):
-    @available
     async def create(self, job: Job, key: IdempotencyKey | None = None, kept: Kept | None = None) -> str:
         """Record a new job: in the lists, waiting, and woken for; its id. Again with the same id: nothing more.
 
@@ -69,22 +80,26 @@ class Records(Connection):
             raise NotKept("the output to go on from is no longer kept")
         return str(found[0].decode())
 
-    @available
     async def load(self, job_id: str) -> Job | None:
         """The record, also a doomed one; None: there is none."""
-        spec, state, *beside = await self._together.send("HMGET", keys.job(job_id), "spec", "state", *_BESIDE)
-        if state is None:
-            return None
-        return Job.load(job_id, _spec(spec), orjson.loads(state), _beside(*beside))
+        raw = await self._raw(job_id)
+        return None if raw is None else raw.job(job_id)
 
     async def get(self, job_id: str) -> Job:
         """The record as clients may see it. Raises NotFound."""
-        job = await self.load(job_id)
-        if job is None or job.told.doomed:
-            raise unknown(job_id)
-        return job
+        return (await self.get_raw(job_id)).job(job_id)
 
-    @available
+    async def get_raw(self, job_id: str) -> Raw:
+        """The same, for who may have seen it before."""
+        raw = await self._raw(job_id)
+        if raw is None or raw.beside[_DOOMED] is not None:
+            raise unknown(job_id)
+        return raw
+
+    async def _raw(self, job_id: str) -> Raw | None:
+        spec, state, *beside = await self._send("HMGET", keys.job(job_id), "spec", "state", *_BESIDE)
+        return None if state is None else Raw(spec, state, tuple(beside))
+
     async def save(self, job: Job) -> Job:
         """Record a job that begins, goes on or ends; the record's new version. Raises Stale when it changed since it was read, or is another operator's."""
         ended = "" if job.phase not in FINAL else job.finished_at or job.created_at
@@ -99,7 +114,6 @@ class Records(Connection):
 
     # --- what clients tell
 
-    @available
     async def doom(self, job_id: str) -> None:
         """Delete a job for its clients; an operator removes the rest. Raises NotFound."""
         statuses = orjson.dumps([keys.status(phase) for phase in Phase if phase is not Phase.WAITING])
@@ -125,24 +139,20 @@ class Records(Connection):
             traces.observe(job, ended)
             return ended
 
-    @available
     async def _cancel(self, job_id: str, always: bool) -> None:
         _told(job_id, await self._run(scripts.CANCEL, [keys.job(job_id)], [job_id, 1 + always, keys.WAKE]))
 
-    @available
     async def hold(self, job_id: str, held: bool) -> None:
         """Begin no step of it, or go on. A job that waits keeps its place. Raises NotFound, Finished."""
         _told(job_id, await self._run(scripts.HOLD, [keys.job(job_id), keys.WAITING], [job_id, int(held), keys.WAKE]))
 
     # --- the end
 
-    @available
     async def retire(self, job: Job) -> None:
         """Nothing is left to do for this job. Raises Stale when it changed since it was read, as when it is doomed, or is another operator's."""
         if not await self._run(scripts.RETIRE, [keys.job(job.id), keys.ACTIVE], [job.id, job.version, job.fence]):
             raise Stale(job.id)
 
-    @available
     async def forget(self, job: Job) -> None:
         """Remove everything of a doomed job. Raises Stale where it is not doomed, or is another operator's."""
         known = [keys.job(job.id), keys.ACTIVE, keys.log(job.id), keys.cursors(job.id), keys.outputs(job.id)]

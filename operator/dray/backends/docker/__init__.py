@@ -34,6 +34,7 @@ from dray.spec import JobSpec
 from dray.tasks import end
 
 log = logging.getLogger(__name__)
+_STARTS = 4  # at once: more are slower together, and the step whose turn comes first is not to wait for them
 _REMOVALS = 4  # at once, so that no box that is to be started waits for many
 _SOON = 2.0  # seconds
 
@@ -46,6 +47,7 @@ class DockerBackend:
         self._engine = Engine()
         self._images = Images(self._engine)
         self._views = Views(self._engine)
+        self._starting = asyncio.Semaphore(_STARTS)
         self._removing = asyncio.Semaphore(_REMOVALS)
         self._background: set[asyncio.Task[None]] = set()
 
@@ -126,11 +128,13 @@ class DockerBackend:
         await view.hang_up()
         try:
             with self._pool.held():
-                sandbox, network = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
+                made = await self._sandboxes.make(view.pod, names.of_pod(self._instance, view.pod, job.id), job.spec.network)
         except BaseException:
             view.stale()
             raise
-        view.learn(None, Container(sandbox, Stage.RUNNING, network))
+        view.learn(None, Container(made.id, Stage.RUNNING, made.network))
+        if made.line is not None:
+            view.agent = Agent(made.line, lambda: self._views.wake(job.id))
         return view.pod
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
@@ -165,7 +169,8 @@ class DockerBackend:
 
     async def _launch(self, view: View, job: Job, key: Key, given: Launching) -> None:
         with self._pool.held():
-            await self._boxes.launch(view, job, key, given)
+            async with self._starting:
+                await self._boxes.launch(view, job, key, given)
 
     async def remove(self, job: Job, key: Key) -> None:
         view = self._views.opened(job)

@@ -1,7 +1,7 @@
 """The agent: the runner, executed in a job's sandbox, that tells of the volume and reads it. docs/protocol.md has its words.
 
-One exec for each open pod, kept as long as the pod is worked on. When this process dies the engine closes the agent's
-stdin and it ends.
+One for each open pod, kept as long as the pod is worked on: that of the sandbox's own, for the operator that made it;
+for any later one an exec. When this process dies the engine closes the agent's stdin and it ends.
 """
 
 from __future__ import annotations

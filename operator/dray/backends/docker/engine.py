@@ -133,6 +133,10 @@ class Engine:
         exec_id = (await self.must("POST", f"/containers/{container}/exec", config))["Id"]
         return await self._stream("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
 
+    async def attach(self, container: str) -> Connection:
+        """The stdin and stdout, in the engine's frames, of a container that is not started yet. The caller closes the writer."""
+        return await self._stream("POST", f"/containers/{container}/attach?stream=1&stdin=1&stdout=1")
+
     async def events(self, **filters: list[str]) -> AsyncIterator[dict[str, Any]]:
         """The engine's events that match, as they come; the first is {} once listening has begun. Ends in Unavailable."""
         connection = await self._stream("GET", f"/events?{_query({'filters': filters})}")

@@ -11,7 +11,7 @@ from typing import Any
 from docker.utils import parse_repository_tag
 
 from dray import metrics
-from dray.backends.docker.engine import Engine, Missing, Refused
+from dray.backends.docker.engine import Engine, Refused
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.pod import Fault
 from dray.reason import Reason
@@ -69,7 +69,9 @@ class Images:
     async def _find_now(self, source: str) -> Found | None:
         try:
             found = await self._engine.ask("GET", f"/images/{source}/json")
-        except Missing:
+        except Refused as error:
+            if not _no_such(error):
+                raise
             return None
         config = found.get("Config") or {}
         return Found(found["Id"], tuple(config.get("Entrypoint") or ()), tuple(config.get("Cmd") or ()), tuple(found.get("RepoDigests") or ()))
@@ -107,9 +109,9 @@ class Images:
             try:
                 await self._engine.thread(self._pull_once, source)
                 return None
-            except Missing as error:
-                return Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: {error}")
             except (PullFailed, Unavailable, Refused) as error:
+                if isinstance(error, Refused) and _no_such(error):
+                    return Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: {error}")
                 if not tries_left:
                     return Fault(Reason.IMAGE_PULL_FAILED, f"image {source}: {error}")
                 log.warning("pulling %s failed, trying again in %.0f s: %s", source, pause, error)
@@ -133,6 +135,11 @@ class Images:
             log.info("removed the image %s that a refresh replaced", image_id)
         except Refused as error:
             log.info("kept the image %s that a refresh replaced: %s", image_id, error)
+
+
+def _no_such(error: Refused) -> bool:
+    """There is no such image, or none can be: engines differ in what they take for a reference, which is then a 400."""
+    return error.status in (400, 404)
 
 
 def _pinned(source: str, found: Found) -> str:

@@ -115,8 +115,9 @@ class Pool:
         pod = names.warm_pod()
         self._made.add(pod)
         try:
-            sandbox, _ = await self._sandboxes.make(pod, names.of_warm(self._sandboxes.instance, pod, self._operator), NETWORK)
-            return Warm(pod, sandbox, await Agent.open(self._engine, sandbox, self._due.set))
+            made = await self._sandboxes.make(pod, names.of_warm(self._sandboxes.instance, pod, self._operator), NETWORK)
+            assert made.line is not None  # its name is new: nobody made it before
+            return Warm(pod, made.id, Agent(made.line, self._due.set))
         except Unavailable:
             await self._remove(pod)
             raise

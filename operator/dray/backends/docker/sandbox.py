@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -18,6 +19,7 @@ from dray import runner
 from dray.backends.docker import names
 from dray.backends.docker.archive import packed, unpacked
 from dray.backends.docker.engine import NO_LOG, Engine, Missing, Refused
+from dray.backends.docker.wire import Connection
 from dray.errors import BadSetting, Unavailable
 
 _CAPABILITIES = ["DAC_OVERRIDE", "FOWNER"]  # the agent reads and removes what any step made, whatever its mode
@@ -25,6 +27,15 @@ _ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarc
 NETWORK = "bridge"  # of a job that names none
 _NO_NETWORK = "none"
 _OWN_NETWORKS = (NETWORK, _NO_NETWORK)  # what every engine has
+_LINE = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True, "AttachStdout": True}  # its stdin ends with the one who made it
+
+
+class Made(NamedTuple):
+    """A running sandbox: the container's id, its network, and the line to its agent; None where it ran already, and its agent is another's."""
+
+    id: str
+    network: str
+    line: Connection | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Sandboxes:
     instance: str
     binary: bytes
 
-    @property
+    @cached_property
     def _hash(self) -> str:
         return hashlib.sha256(self.binary).hexdigest()[:12]
 
@@ -60,8 +71,8 @@ class Sandboxes:
         await self._load()
         await self._check_volume()
 
-    async def make(self, pod: str, labels: dict[str, str], network: str) -> tuple[str, str]:
-        """The pod's volume and a running sandbox: its id and its network. One that is there but does not run is replaced.
+    async def make(self, pod: str, labels: dict[str, str], network: str) -> Made:
+        """The pod's volume and a running sandbox. One that is there but does not run is replaced.
 
         The network is `none` where the engine has no such network or lets no container join it: a box sees it by that.
         """
@@ -69,11 +80,11 @@ class Sandboxes:
         if network not in _OWN_NETWORKS and not await self._has(network):
             network = _NO_NETWORK
         try:
-            return await self._run(pod, labels, network), network
+            return await self._run(pod, labels, network)
         except Refused as error:
             if network in _OWN_NETWORKS:
                 raise Unavailable(f"engine: {error}") from error
-            return await self._run(pod, labels, _NO_NETWORK), _NO_NETWORK
+            return await self._run(pod, labels, _NO_NETWORK)
 
     async def _has(self, network: str) -> bool:
         """The host's own network is no job's to join."""
@@ -83,28 +94,37 @@ class Sandboxes:
             return False
         return bool(found["Name"] == network and found["Driver"] != "host")
 
-    async def _run(self, pod: str, labels: dict[str, str], network: str) -> str:
+    async def _run(self, pod: str, labels: dict[str, str], network: str) -> Made:
         name = names.sandbox(pod)
-        config = {"Image": self.image, "Labels": labels, "HostConfig": self._host_config(pod, network)}
+        config = {"Image": self.image, "Labels": labels, "HostConfig": self._host_config(pod, network), **_LINE}
         try:
-            made = await self._create(name, config)
+            made, runs = await self._create(name, config)
         except Missing:
             await self._load()
-            made = await self._create(name, config)
-        await self.engine.ask("POST", f"/containers/{made}/start")
-        return made
+            made, runs = await self._create(name, config)
+        return Made(made, network, None if runs else await self._start(made))
 
-    async def _create(self, name: str, config: dict[str, Any]) -> str:
+    async def _start(self, container: str) -> Connection:
+        line = await self.engine.attach(container)
         try:
-            return str((await self.engine.ask("POST", "/containers/create", config, name=name))["Id"])
+            await self.engine.ask("POST", f"/containers/{container}/start")
+        except BaseException:
+            line.writer.close()
+            raise
+        return line
+
+    async def _create(self, name: str, config: dict[str, Any]) -> tuple[str, bool]:
+        """Its id, and whether it runs already."""
+        try:
+            return str((await self.engine.ask("POST", "/containers/create", config, name=name))["Id"]), False
         except Refused as error:
             if error.status != 409:
                 raise
         found = await self.engine.must("GET", f"/containers/{name}/json")
         if found["State"]["Running"] and found["HostConfig"]["NetworkMode"] == config["HostConfig"]["NetworkMode"]:
-            return str(found["Id"])
+            return str(found["Id"]), True
         await self.engine.remove(name)
-        return str((await self.engine.must("POST", "/containers/create", config, name=name))["Id"])
+        return str((await self.engine.must("POST", "/containers/create", config, name=name))["Id"]), False
 
     def _host_config(self, pod: str, network: str) -> dict[str, Any]:
         return {
