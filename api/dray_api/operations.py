@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dray.fields import MAX_LABELS, MAX_NAME
 from dray.spec import JobSpec
 from dray_api import params, problems
 from dray_api.shapes import Health, JobRecord, Listed, Log, LogLine, Posted, Problem, Summary, ref
@@ -39,10 +40,10 @@ _PREFLIGHT = _query("preflight", "have an operator find all images and secrets f
 _ALWAYS = _query("always", "stop the steps marked always too", type="boolean", default=False)
 _LISTING = [
     _query("limit", "jobs at most", type="integer", minimum=1, maximum=params.MAX_PAGE, default=100),
-    _query("cursor", "where to go on: from a Link header", type="string"),
+    _query("cursor", "where to go on: from a Link header", type="string", pattern="^[0-9]{1,15}$"),
     _query("status", "only those with it", type="string", enum=["running", "complete", "error"]),
-    _query("name", "only those called so", type="string"),
-    _query("label", "KEY or KEY=VALUE; all that are given must hold", type="array", items={"type": "string"}),
+    _query("name", "only those called so", type="string", minLength=1, maxLength=MAX_NAME),
+    _query("label", "KEY or KEY=VALUE; all that are given must hold", type="array", maxItems=MAX_LABELS, items={"type": "string", "pattern": "^[^=]"}),
     _query("order", "by arrival", type="string", enum=["oldest", "newest"], default="oldest"),
 ]
 _INDEX = _query("index", "first line, from 0; a negative one counts from the end; what is no whole number is 0", type="integer", default=0)

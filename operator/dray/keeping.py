@@ -4,6 +4,7 @@ operator can go on in the middle. Small ones lie in Redis, larger ones in the ou
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
@@ -47,6 +48,9 @@ class Keeper:
             return
 
     async def keep_all(self, job: Job) -> None:
+        """The small ones together, as the job's end waits for them; of the large ones one at a time, as each takes memory."""
+        small = [step for step in range(job.spec.pipe - 1) if (job.steps[step].bytes_out or 0) <= SMALL_OUTPUT]
+        await asyncio.gather(*(self.keep(job, (step, job.steps[step].attempt)) for step in small))
         for step in range(job.spec.pipe - 1):
             await self.keep(job, (step, job.steps[step].attempt))
 

@@ -242,6 +242,9 @@ class Loop:
             answer = await preflight(spec, self._backend, self._settings)
         except (Invalid, Unavailable) as error:
             answer = error
+        except Exception:
+            log.exception("a preflight failed")
+            answer = Unavailable("the operator could not look: its log has the reason")
         with suppress(Unavailable):  # the client is told that nobody answered
             await self._store.answer(question, answer)
 

@@ -13,10 +13,16 @@ from dray.spec import JobSpec
 async def preflight(spec: JobSpec, backend: Backend, settings: Settings) -> tuple[str, ...]:
     """By step, its image as of now. Raises Invalid, naming every field at fault."""
     faults = [FieldError(field, fault.message) for field, fault in policy.refusals(spec, settings)]
-    faults += _absent_secrets(spec, Secrets(settings))
     if faults:
-        raise Invalid(faults)
-    return await backend.pin(spec)
+        raise Invalid(faults)  # what is not allowed is not even pulled
+    absent = _absent_secrets(spec, Secrets(settings))
+    try:
+        images = await backend.pin(spec)
+    except Invalid as error:
+        raise Invalid([*absent, *error.errors]) from error
+    if absent:
+        raise Invalid(absent)
+    return images
 
 
 def _absent_secrets(spec: JobSpec, secrets: Secrets) -> list[FieldError]:

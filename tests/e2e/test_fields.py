@@ -221,13 +221,17 @@ def test_cancelled_just_as_a_step_ends(dray: Served, shell: Shell) -> None:
 
 
 def test_preflight_pins_the_images_and_names_what_is_missing(dray: Served, shell: Shell) -> None:
+    until(lambda: "dray_operators_alive 1.0" in dray.http.get("/metrics").text, 30, "the operator is there")
     answer = dray.http.post("/jobs?preflight=true", json={"steps": [shell("echo pinned")]})
     assert answer.status_code == 201, answer.text
     record = dray.wait(answer.json()["id"])
     assert record["status"] == "complete"
     assert "sha256:" in record["steps"][0]["image"]
     missing = {"source": "127.0.0.1:1/no/such/image"}
-    assert "steps[1].source" in refused(dray, shell("true"), missing, query="?preflight=true")
+    unknown = shell("true", environment=[{"variable": "KEY", "secret": "none"}])
+    told = refused(dray, shell("true"), missing, unknown, query="?preflight=true")
+    assert "steps[1].source" in told
+    assert "steps[2].environment[0].secret" in told
 
 
 def test_a_rerun_goes_on_from_a_step_with_its_recorded_input(dray: Served, shell: Shell) -> None:
