@@ -3,7 +3,7 @@
 What is counted of jobs and steps follows from changes of their records (`observe`), at the one place where the operator
 saves them and the one where a client's cancel ends a job that has not begun: so nothing is counted twice. A counter
 begins at 0 with its process, as Prometheus expects. A change whose saving was not seen to succeed, because the process
-ended or Redis's answer was lost just then, is counted by nobody; what the API says of the records is exact at any time.
+ended or Redis' answer was lost just then, is counted by nobody; what the API says of the records is exact at any time.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Image(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A step that cannot be run, as the backend found. `early`: found before the step's turn, so worth another look."""
+    """Why a step cannot be run, or how an attempt failed. `early`: found before the step's turn, so worth another look."""
 
     reason: Reason
     message: str
@@ -90,7 +90,7 @@ class Mark(StrEnum):
 class Pod:
     """All that stands for one job: boxes and images by (step, attempt) (absent: not asked for yet), steps with a verdict, marks.
 
-    A fault among the images bars its attempt: the image cannot be had, or the engine will not start it.
+    A fault among the images bars its attempt: the image cannot be had, the engine will not start it, or this operator may not.
     """
 
     shape: Shape = Shape.ABSENT

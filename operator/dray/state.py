@@ -126,7 +126,7 @@ class Tidy:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Keep the log's rest and, of a complete job, the last output; then record the end."""
+    """Keep the log's rest and the outputs that are to be kept; then record the end."""
 
     job: Job
 

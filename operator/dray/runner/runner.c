@@ -1,5 +1,5 @@
 /*
- * dray-runner: runs a job's step behind its gate, is a sandbox's only process, or speaks for a job's volume.
+ * dray-runner: runs a job's step behind its gate, is a sandbox, or speaks for a job's volume.
  * Called in containers by the engine; docs/protocol.md says what each command does.
  */
 #include "runner.h"
