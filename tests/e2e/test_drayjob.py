@@ -75,7 +75,7 @@ def test_get_shows_what_a_person_wants_to_know(team: Namespace, dray: Served, im
 def test_a_failed_step_is_explained(team: Namespace, dray: Served, image: Images) -> None:
     name = team.apply("explained", image("true"), {"name": "look up", "source": image.shell("echo 'no such word' >&2; exit 4")})
     status = team.wait(name, "Failed")
-    assert status["log"] == ["no such word"]
+    assert status["stderr"] == ["no such word"]
     assert status["steps"][1]["exitCode"] == 4
     failed = next(condition for condition in status["conditions"] if condition["type"] == "Failed")
     assert failed["message"] == "step 2 (look up): exit code 4"
@@ -152,7 +152,7 @@ def test_values_come_from_secrets_and_configmaps(team: Namespace, dray: Served, 
     name = team.apply("resolved", image.shell('echo "$CITY ${NONE-unset} $PASSWORD"; echo "$PASSWORD" >&2; exit 1'), environment=environment)
     status = team.wait(name, "Failed")
     assert dray.log(status["jobID"])[0].startswith("Lisbon unset ")
-    assert status["log"]
+    assert status["stderr"]
     seen = team.kubectl("get", "drayjob", name, "-o", "yaml") + team.kubectl("get", "events", "-o", "yaml") + "\n".join(dray.log(status["jobID"]))
     with Redis(unix_socket_path=f"{dray.data_dir}/redis/redis.sock") as redis:
         dumped = [redis.dump(key) for key in redis.scan_iter()]

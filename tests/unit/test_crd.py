@@ -249,7 +249,7 @@ def test_the_status_of_a_failed_job() -> None:
     status = of_record(drayjob(), replace(job, stderr=("no such word",)), NOW)
     assert (status["status"], status["progress"], status["reason"], status["duration"]) == ("error", "1/2", "ExitCode", "1m30s")
     assert [step.get("exitCode") for step in status["steps"]] == [0, 3]
-    assert status["log"] == ["no such word"]
+    assert status["stderr"] == ["no such word"]
     assert conditions(status) == {
         "Accepted": ("True", "Accepted"),
         "Running": ("False", "Ended"),
@@ -261,7 +261,7 @@ def test_the_status_of_a_failed_job() -> None:
 def test_values_of_variables_are_not_in_the_status() -> None:
     spec = drayjob(environment=[{"variable": "PASSWORD", "value": "open-sesame"}]).job_spec
     job = replace(new_job(UID.upper(), spec, NOW), phase=Phase.ERROR, reason=Reason.EXIT_CODE, failed=0, stderr=("PASSWORD=open-sesame is wrong",))
-    assert of_record(drayjob(), job, NOW)["log"] == ["PASSWORD=*** is wrong"]
+    assert of_record(drayjob(), job, NOW)["stderr"] == ["PASSWORD=*** is wrong"]
 
 
 def test_a_transition_is_told_once_and_keeps_its_time() -> None:

@@ -44,7 +44,7 @@ def of_record(drayjob: DrayJob, job: Job, now: int) -> dict[str, Any]:
         "duration": _duration(job),
         "reason": failed,
         "steps": [_step(job, number, state) for number, state in enumerate(job.steps)],
-        "log": _masked(job) if failed else None,
+        "stderr": _masked(job) if failed else None,
     }
     return _whole(drayjob, found, [*_progress(job), *_outcome(job)], now)
 
@@ -125,9 +125,9 @@ def _step(job: Job, number: int, state: StepState) -> dict[str, Any]:
     step = job.spec.steps[number]
     found = {
         "name": step.name or step.source,
-        "status": state.phase.value,
+        "state": state.phase.value,
         "exitCode": state.exit_code,
-        "attempts": state.attempt if state.started_at or state.phase in FINAL else len(state.past),
+        "attempt": state.attempt,
         "startTime": _time(state.started_at),
         "completionTime": _time(state.finished_at),
     }

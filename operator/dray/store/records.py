@@ -128,6 +128,8 @@ class Records(Connection):
         """
         while True:
             job = await self.get(job_id)
+            if job.phase is Phase.ERROR and job.reason is Reason.CANCELLED:
+                return job
             if job.phase in FINAL or job.fence:
                 await self._cancel(job_id, always)
                 return await self.get(job_id)
