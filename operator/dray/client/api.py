@@ -38,10 +38,10 @@ class Api:
         return self._made(_path(job_id, "/rerun"), params={} if first is None else {"from": first})
 
     def get(self, job_id: str) -> Json:
-        return self._json("GET", _path(job_id))
+        return self._json("GET", _path(job_id), ("id", "status", "steps"))
 
     def cancel(self, job_id: str, always: bool = False) -> Json:
-        return self._json("POST", _path(job_id, "/cancel"), params={"always": "true"} if always else {})
+        return self._json("POST", _path(job_id, "/cancel"), ("status",), params={"always": "true"} if always else {})
 
     def remove(self, job_id: str) -> None:
         with self._ask("DELETE", _path(job_id)):
@@ -52,7 +52,10 @@ class Api:
         path, params, found = "/jobs", {**filters, "limit": str(min(limit, _PAGE))}, list[Json]()
         while True:
             with self._ask("GET", path, params=params) as answer:
-                found += _decoded(answer)
+                jobs = _decoded(answer)
+                if not isinstance(jobs, list) or not all(isinstance(job, dict) and "id" in job for job in jobs):
+                    raise _foreign(answer)
+                found += jobs
                 following = answer.links.get("next", {}).get("url")
             if following is None or len(found) >= limit:
                 return found[:limit], len(found) > limit or following is not None
@@ -61,7 +64,7 @@ class Api:
     # --- what they wrote
 
     def lines(self, job_id: str) -> list[str]:
-        lines: list[str] = self._json("GET", _path(job_id, "/log"))["lines"]
+        lines: list[str] = self._json("GET", _path(job_id, "/log"), ("lines",))["lines"]
         return lines
 
     @contextmanager
@@ -77,7 +80,7 @@ class Api:
 
     def health(self) -> Json:
         """That the server is alive; it takes no token for this."""
-        return self._json("GET", "/healthz")
+        return self._json("GET", "/healthz", ("status",))
 
     # --- requests
 
@@ -85,13 +88,16 @@ class Api:
         """Asked once more where the answer is lost: under one key there is one job."""
         headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
         try:
-            return self._json("POST", path, data=content, params=params or {}, headers=headers)
+            return self._json("POST", path, ("id",), data=content, params=params or {}, headers=headers)
         except Unreachable:
-            return self._json("POST", path, data=content, params=params or {}, headers=headers)
+            return self._json("POST", path, ("id",), data=content, params=params or {}, headers=headers)
 
-    def _json(self, method: str, path: str, **given: Any) -> Json:
+    def _json(self, method: str, path: str, fields: Sequence[str], **given: Any) -> Json:
+        """An object that has these fields at least."""
         with self._ask(method, path, **given) as answer:
             found: Json = _decoded(answer)
+            if not isinstance(found, dict) or not found.keys() >= set(fields):
+                raise _foreign(answer)
             return found
 
     @contextmanager
@@ -124,7 +130,11 @@ def _decoded(answer: requests.Response) -> Any:
     try:
         return answer.json()
     except requests.exceptions.JSONDecodeError:
-        raise Failed(f"{answer.url} answers {answer.status_code}, but not with JSON: is a Dray there?") from None
+        raise _foreign(answer) from None
+
+
+def _foreign(answer: requests.Response) -> Failed:
+    return Failed(f"{answer.url} answers {answer.status_code}, but not as a Dray does")
 
 
 def _refusal(answer: requests.Response, server: str) -> Refused:

@@ -180,11 +180,24 @@ def remove(context: typer.Context, job_ids: Annotated[list[str], typer.Argument(
 def main(words: list[str]) -> int:
     """Exit codes: 0 done, 1 not, 2 not understood; `run` has more."""
     try:
-        app(words, prog_name="dray")
+        return _typed(words)
     except Failed as error:
         tell_failure(error)
-        return 1
     except BadSetting as error:
         tell(f"dray: {error}")
         return 2
+    except KeyboardInterrupt:
+        return watch.CANCELLED
+    except OSError as error:
+        tell(f"dray: stdout: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer would be told of once more
+    return 1
+
+
+def _typed(words: list[str]) -> int:
+    try:
+        app(words, prog_name="dray")
+    except SystemExit as ended:
+        sys.stdout.flush()
+        return ended.code if isinstance(ended.code, int) else 0
     return 0

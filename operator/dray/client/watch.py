@@ -59,7 +59,7 @@ class Watch:
         self._interrupts = 0
 
     def until_end(self, other: Api) -> Json:
-        """Its record. `other`: the API once more, for the second thread. Raises Failed, KeyboardInterrupt."""
+        """Its record. `other`: the API once more, for the second thread. Raises Failed."""
         for work in (self._follow, lambda: self._look(other)):
             threading.Thread(target=work, daemon=True).start()
         with self._status() as status:
@@ -121,8 +121,6 @@ class Watch:
 
     def _interrupted(self) -> None:
         self._interrupts += 1
-        if self._interrupts > _PATIENCE:
-            raise KeyboardInterrupt
         always = self._interrupts == _PATIENCE
         self._tell(
             "cancelling steps that always run too; Ctrl-C once more leaves them"
@@ -157,9 +155,12 @@ def now(record: Json) -> str:
 
 @contextmanager
 def interrupts(news: SimpleQueue[News]) -> Iterator[None]:
-    """Ctrl-C is news meanwhile. So a job whose id is still under way is cancelled all the same."""
+    """Ctrl-C is news meanwhile, so that a job whose id is still under way is cancelled all the same. Often enough, it is KeyboardInterrupt."""
+    patience = iter(range(_PATIENCE))
 
     def heard(*_: object) -> None:
+        if next(patience, None) is None:
+            raise KeyboardInterrupt
         news.put(News("interrupt"))
 
     before: Any = signal.signal(signal.SIGINT, heard)

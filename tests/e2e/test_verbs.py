@@ -9,8 +9,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,23 @@ from kit.serving import Served
 DRAY = str(Path(sys.executable).parent / "dray")
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil"
 Done = subprocess.CompletedProcess[bytes]
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """A server of something else."""
+
+    def do_GET(self) -> None:
+        content = b'{"hello": "world"}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
 
 
 class User:
@@ -136,6 +155,26 @@ def test_ctrl_c_cancels_the_job(dray: Served, image: Images, begun: Callable[...
     assert b"Traceback" not in told
 
 
+def test_ctrl_c_again_stops_steps_that_always_run_and_then_leaves(
+    dray: Served, image: Images, tmp_path: Path, begun: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    step = {"source": image.shell("trap '' TERM; echo on; sleep 8"), "always": True}
+    (tmp_path / "job.json").write_text(json.dumps({"steps": [{"source": image("true")}, step]}))
+    process = begun("run", str(tmp_path / "job.json"))
+    job_id = the_job(dray)
+    running(dray, job_id)
+    assert process.stderr is not None
+    for said in (b"Ctrl-C again stops", b"Ctrl-C once more leaves"):
+        process.send_signal(signal.SIGINT)
+        while said not in (line := process.stderr.readline()):
+            assert line
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert b"Traceback" not in told
+    dray.wait(job_id)
+
+
 def test_run_goes_on_when_the_server_was_away(dray: Served, image: Images, tmp_path: Path, begun: Callable[..., subprocess.Popen[bytes]]) -> None:
     process = begun("run", "--step", f"{image('true')} sh -c 'for i in 1 2 3 4 5 6; do echo $i; sleep 1; done'")
     running(dray, the_job(dray))
@@ -244,6 +283,21 @@ def test_a_server_that_is_not_there_or_no_server_is_told(tmp_path: Path) -> None
     assert b"the server must be" in user.types("--server", "nonsense", "ls", code=2).stderr
 
 
+def test_what_cannot_be_written_is_told(dray: Served, user: User) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([DRAY, "ls"], env=user.env, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"dray: stdout: No space left on device\n")
+
+
+def test_a_server_that_is_no_dray_is_told(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        user = User(tmp_path, DRAY_SERVER=f"http://127.0.0.1:{server.server_port}")
+        for words in (("ls",), ("get", "A"), ("logs", "A"), ("rerun", "A"), ("rm", "A")):
+            assert b"a Dray" in user.types(*words, code=1).stderr
+        server.shutdown()
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_completes_the_verbs(tmp_path: Path, shell: str) -> None:
     user = User(
@@ -288,7 +342,7 @@ def test_each_command_loads_only_what_it_needs(tmp_path: Path) -> None:
     loaded = "import sys; from dray.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\nprint('loaded:', *sys.modules)"
     for words, absent in (
         (("serve", "--help"), ("typer", "rich", "dray.client")),
-        (("ls", "--help"), ("fastapi", "docker", "redis", "pydantic", "dray.settings")),
+        (("ls", "--help"), ("fastapi", "docker", "redis", "uvicorn", "dray.settings")),
     ):
         done = subprocess.run([sys.executable, "-c", loaded, *words], env=User(tmp_path).env, capture_output=True, text=True, check=True)
         modules = done.stdout.partition("loaded: ")[2].split()
