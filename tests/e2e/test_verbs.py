@@ -202,6 +202,14 @@ def test_on_a_terminal_nothing_of_a_job_is_obeyed(dray: Served, user: User, imag
     assert HOSTILE in user.says("logs", job_id)
 
 
+def test_an_id_is_shown_whole_on_a_narrow_terminal(dray: Served, user: User, image: Images) -> None:
+    job_id = dray.post({"name": "long " * 20, "steps": [{"source": image("true")}]})
+    dray.wait(job_id)
+    user.env["COLUMNS"] = "60"
+    for words in (("ls",), ("get", job_id)):
+        assert job_id in user.sees(*words)[1]
+
+
 def test_run_shows_its_progress_on_a_terminal(user: User, image: Images) -> None:
     code, seen = user.sees("run", "--step", f"{image('true')} sh -c 'printf \"\\033]0;owned\\007[bold]x\\n\"; sleep 1'", "--step", f"{image('true')} false")
     assert code == 1

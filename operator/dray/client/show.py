@@ -6,7 +6,7 @@ import codecs
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +18,8 @@ from rich.text import Text
 from dray.client.api import Json
 from dray.client.text import safe, shown
 
-_WIDE = 10_000  # columns: nothing is cut off where it is no terminal
+_NARROWEST = 80  # columns of a table
+_WIDE = 10_000  # where it is no terminal, nothing is cut off
 _COLOURS = {"complete": "green", "error": "red", "running": "cyan"}
 
 
@@ -71,10 +72,8 @@ def jobs(found: Sequence[Json], form: Form) -> None:
             for summary in found:
                 line(summary["id"])
         case Form.TABLE:
-            rows = [
-                (j["id"], j["name"], j["status"], f"{j['stepsCompleted']}/{j['steps']}", _created(j["createdAt"]), took(j.get("finishedIn"))) for j in found
-            ]
-            _table(("ID", "NAME", "STATUS", "STEPS", "CREATED", "TOOK"), rows)
+            rows = [(j["id"], j["name"], j["status"], f"{j['stepsCompleted']}/{j['steps']}", _age(j["createdAt"]), took(j.get("finishedIn"))) for j in found]
+            _table(("ID", "NAME", "STATUS", "STEPS", "AGE", "TOOK"), rows)
         case _:
             _plain(list(found), form)
 
@@ -102,11 +101,14 @@ def _plain(found: Any, form: Form) -> None:
         sys.stdout.write((safe(text, keep="\n") if terminal else text) + "\n")
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """On a narrow terminal names and sources are cut; ids never, they are to be copied."""
+    console = Console(highlight=False)
+    console.width = max(console.width, _NARROWEST) if console.is_terminal else _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis" if column in ("NAME", "SOURCE") else "fold")
+    for at, column in enumerate(columns):
+        widest = 0 if column in ("NAME", "SOURCE") else max(len(row[at]) for row in (columns, *rows))
+        table.add_column(column, no_wrap=True, min_width=widest)
     for row in rows:
         table.add_row(*(Text(safe(cell, keep=""), style=_COLOURS.get(cell, "")) for cell in row))
     console.print(table)
@@ -136,6 +138,11 @@ def took(time: float | None) -> str:
     return "" if time is None else f"{time:.1f} s"
 
 
-def _created(text: str) -> str:
-    """To the second."""
-    return text.partition(".")[0]
+def _age(created: str) -> str:
+    """In its largest unit. `created`: as the API's `createdAt`."""
+    left = max(0, (datetime.now(UTC) - datetime.fromisoformat(created[:19]).replace(tzinfo=UTC)).total_seconds())
+    for unit, length in (("s", 60), ("m", 60), ("h", 24)):
+        if left < length:
+            return f"{int(left)}{unit}"
+        left //= length
+    return f"{int(left)}d"
