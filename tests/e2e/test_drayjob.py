@@ -275,7 +275,7 @@ def test_a_job_of_the_api_is_shown_and_not_run_again(team: Namespace, dray: Serv
 
 
 def plugin(*args: str, team: Namespace, dray: Served) -> subprocess.CompletedProcess[bytes]:
-    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "KUBECONFIG": str(team.kubeconfig), "DRAY_URL": dray.url}
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "KUBECONFIG": str(team.kubeconfig), "DRAY_SERVER": dray.url}
     return subprocess.run(["kubectl", "dray", *args], env=env, capture_output=True, timeout=60, check=False)
 
 

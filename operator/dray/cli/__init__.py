@@ -1,71 +1,24 @@
-"""The `dray` command."""
+"""The `dray` command: what serves, and what people type. Each loads only what it needs."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import re
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
 
-from dray import logs, settings
-from dray.cli import run
-from dray.errors import BadSetting
+SERVERS = {
+    "serve": "API, operator and a Redis of their own: all of it, on one machine",
+    "api": "the API alone, on a shared Redis (REDIS_URL)",
+    "operator": "the operator alone, on a shared Redis (REDIS_URL)",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 ended when told to, 2 a setting that cannot be used."""
-    given = vars(_parser().parse_args(argv))
-    command = given.pop("command")
-    level, complaint = settings.log_level(os.environ)
-    logs.configure(level)
-    if complaint:
-        logging.getLogger(__name__).error(complaint)
-    try:
-        return run.run(command, settings.from_environment(os.environ, log_level=level, **given))
-    except BadSetting as error:
-        print(f"dray {command}: {error}", file=sys.stderr)
-        return 2
+    """Exit codes: 0 done, or ended when told to; 2 what was typed, or a setting, cannot be used; others are the verbs' own."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in SERVERS:
+        from dray.cli import serving  # noqa: PLC0415 (what serves does without the client)
 
+        return serving.main(words)
+    from dray.cli import verbs  # noqa: PLC0415 (the client does without what serves)
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dray", description="Run jobs made of container steps: the output of each is the input of the next.")
-    parser.add_argument("--version", action="version", version=f"dray {version('dray')}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="API, operator and a Redis of their own: all of it, on one machine")
-    api = commands.add_parser("api", help="the API alone, on a shared Redis (REDIS_URL)")
-    operator = commands.add_parser("operator", help="the operator alone, on a shared Redis (REDIS_URL)")
-    for parser_with_api in (serve, api):
-        parser_with_api.add_argument("-p", "--port", type=_port, help="port to listen on (3000)")
-        parser_with_api.add_argument("--host", help="address to listen on (127.0.0.1)")
-        parser_with_api.add_argument("--no-auth", action="store_true", default=None, help="listen beyond this machine without a token")
-    operator.add_argument("--metrics-port", type=_port, help="port for /metrics, /healthz and /readyz (none)")
-    operator.add_argument("--host", help="address that port is opened on (127.0.0.1)")
-    operator.add_argument("--no-auth", action="store_true", default=None, help="open it beyond this machine without a token")
-    for parser_with_operator in (serve, operator):
-        group = parser_with_operator.add_argument_group("Kubernetes")
-        group.add_argument("--kubernetes", action="store_true", default=None, help="run the cluster's DrayJobs too (KUBECONFIG, or the pod's service account)")
-        group.add_argument("--namespaces", type=_namespaces, metavar="A,B", help="DrayJobs of these namespaces only (all)")
-        group.add_argument("--mirror-jobs", type=_namespace, metavar="NAMESPACE", help="show jobs that came another way as DrayJobs there")
-    for any_parser in (serve, api, operator):
-        any_parser.add_argument("--data-dir", type=Path, help="where Redis and outputs are kept (./dray-data)")
-    return parser
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text[:6]) <= 65535:
-        raise argparse.ArgumentTypeError("must be a port, 0 to 65535")
-    return int(text)
-
-
-def _namespace(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", text):
-        raise argparse.ArgumentTypeError("must be the name of a namespace")
-    return text
-
-
-def _namespaces(text: str) -> tuple[str, ...]:
-    return tuple(_namespace(name.strip()) for name in text.split(","))
+    return verbs.main(words)

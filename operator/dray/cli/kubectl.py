@@ -1,6 +1,6 @@
 """`kubectl dray`: the log and the output of a DrayJob, by its name. kubectl finds it as the program `kubectl-dray` on PATH.
 
-The object is asked for in the cluster, its job at Dray's API: DRAY_URL says where that is, DRAY_TOKEN is sent to it.
+The object is asked for in the cluster, its job at Dray's API: DRAY_SERVER says where that is, DRAY_TOKEN is sent to it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kubectl dray", description="What a DrayJob wrote. DRAY_URL names Dray's API (http://127.0.0.1:3000).")
+    parser = argparse.ArgumentParser(prog="kubectl dray", description="What a DrayJob wrote. DRAY_SERVER names Dray's API (http://127.0.0.1:3000).")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     logs = commands.add_parser("logs", help="the lines that its steps wrote")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
@@ -74,7 +74,7 @@ def _job_id(name: str, namespace: str | None) -> str:
 def _ask(path: str, accept: str = "*/*") -> requests.Response:
     token = os.environ.get("DRAY_TOKEN")
     headers = {"Accept": accept} | ({"Authorization": f"Bearer {token}"} if token else {})
-    url = os.environ.get("DRAY_URL") or "http://127.0.0.1:3000"
+    url = os.environ.get("DRAY_SERVER") or "http://127.0.0.1:3000"
     answer = requests.get(url.rstrip("/") + path, headers=headers, stream=True, timeout=_TIMEOUTS)
     if not answer.ok:
         raise Failed(f"{url} answers {answer.status_code}: {_detail(answer)}")

@@ -1,0 +1,203 @@
+"""The verbs, as they are typed. docs/client.md tells of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from queue import SimpleQueue
+from typing import Annotated
+
+import typer
+
+from dray.client import config, jobfile, show, watch
+from dray.client.api import Api
+from dray.client.errors import Failed
+from dray.client.follow import follow
+from dray.client.show import Form
+from dray.client.text import shown
+from dray.errors import BadSetting
+
+app = typer.Typer(
+    name="dray",
+    help="Run jobs made of container steps: the output of each is the input of the next.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="of the job")]
+Output = Annotated[Form, typer.Option("--output", "-o", help="what is printed on stdout")]
+File = Annotated[str | None, typer.Argument(metavar="[FILE]", help="the job in JSON or YAML; - is stdin", show_default=False)]
+Steps = Annotated[
+    list[str] | None, typer.Option("--step", metavar='"IMAGE [COMMAND…]"', help="a step, split into words as a shell does; again for the next one")
+]
+
+
+def tell(text: str) -> None:
+    """On stderr."""
+    print(shown(text, sys.stderr, keep="\t\n"), file=sys.stderr)
+
+
+def tell_failure(error: Failed) -> None:
+    tell("\n  ".join([f"dray: {error}", *error.lines]))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dray {version('dray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def connect(
+    context: typer.Context,
+    server: Annotated[str | None, typer.Option(metavar="URL", help=f"of Dray's API (DRAY_SERVER, or {config.DEFAULT})")] = None,
+    token: Annotated[str | None, typer.Option(metavar="TOKEN", help="others may see it here: rather set DRAY_TOKEN")] = None,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="show it and leave")] = False,
+) -> None:
+    """Which server; asked for only by the verbs that need one."""
+
+    def connection() -> config.Connection:
+        found = config.find(os.environ, server, token)
+        if found.warning:
+            tell(f"dray: {found.warning}")
+        return found
+
+    context.obj = connection
+
+
+def _api(context: typer.Context) -> Api:
+    """Raises BadSetting."""
+    return Api(context.obj())
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    file: File = None,
+    step: Steps = None,
+    output: Annotated[Form | None, typer.Option("--output", "-o", help="the job's record instead of its output")] = None,
+) -> None:
+    """Run a job and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it."""
+    try:
+        raise typer.Exit(_run(context.obj(), jobfile.read(file, step or []), output))
+    except Failed as error:
+        tell_failure(error)
+        raise typer.Exit(watch.DRAY) from None
+
+
+def _run(connection: config.Connection, job: bytes, form: Form | None) -> int:
+    api, news = Api(connection), SimpleQueue[watch.News]()
+    with watch.interrupts(news):
+        job_id = api.create(job)["id"]
+        tell(f"job {job_id}")
+        record = watch.Watch(api, news, job_id).until_end(Api(connection))
+    if record["status"] == "error":
+        tell(f"dray: {record.get('message') or 'the job failed'}")
+    if form is not None:
+        show.job(record, form)
+    elif record["status"] == "complete" and not sys.stdout.isatty():
+        show.octets(api.output(job_id, None))
+    return watch.exit_code(record)
+
+
+@app.command()
+def submit(context: typer.Context, file: File = None, step: Steps = None, output: Output = Form.NAME) -> None:
+    """Post a job and print its id, without waiting for it."""
+    api = _api(context)
+    job_id = api.create(jobfile.read(file, step or []))["id"]
+    show.job({"id": job_id} if output is Form.NAME else api.get(job_id), output)
+
+
+@app.command("ls")
+def list_jobs(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="running, complete or error")] = None,
+    name: Annotated[str | None, typer.Option(help="the whole name")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="given again, all must hold")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="jobs at most")] = 100,
+    output: Output = Form.TABLE,
+) -> None:
+    """List jobs, newest first."""
+    filters = {"order": "newest", "label": label or [], **{key: value for key, value in (("status", status), ("name", name)) if value is not None}}
+    found, more = _api(context).page(filters, limit)
+    show.jobs(found, output)
+    if more:
+        tell(f"there are more than these {limit}: --limit")
+
+
+@app.command()
+def get(context: typer.Context, job_id: Id, output: Output = Form.TABLE) -> None:
+    """Show how far a job is."""
+    show.job(_api(context).get(job_id), output)
+
+
+@app.command()
+def logs(context: typer.Context, job_id: Id, wait: Annotated[bool, typer.Option("--follow", "-f", help="go on until the job has ended")] = False) -> None:
+    """Print the lines that a job's steps wrote."""
+    api = _api(context)
+    if not wait:
+        for text in api.lines(job_id):
+            show.line(text)
+        return
+    for event, found in follow(api, job_id, tell):
+        if event == "message":
+            show.line(found["line"])
+            sys.stdout.flush()
+
+
+@app.command()
+def output(context: typer.Context, job_id: Id, step: Annotated[int | None, typer.Option(min=1, help="of this step, not of the last")] = None) -> None:
+    """Print what a job's last step passed on, byte for byte."""
+    show.octets(_api(context).output(job_id, step))
+
+
+@app.command()
+def cancel(context: typer.Context, job_id: Id, always: Annotated[bool, typer.Option("--always", help="also steps that always run")] = False) -> None:
+    """Stop a job."""
+    record = _api(context).cancel(job_id, always)
+    tell(f"job {job_id} {'is being stopped' if record['status'] == 'running' else 'has ended'}")
+
+
+@app.command()
+def rerun(
+    context: typer.Context, job_id: Id, first: Annotated[int | None, typer.Option("--from", min=1, metavar="STEP", help="go on from this step")] = None
+) -> None:
+    """Run a job once more and print the new one's id."""
+    show.line(_api(context).rerun(job_id, first)["id"])
+
+
+@app.command("rm")
+def remove(context: typer.Context, job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="of the jobs")]) -> None:
+    """Delete jobs' records, logs and outputs. One that runs is not stopped."""
+    api = _api(context)
+    for job_id in job_ids:
+        api.remove(job_id)
+
+
+def main(words: list[str]) -> int:
+    """Exit codes: 0 done, 1 not, 2 not understood; `run` has more."""
+    try:
+        return _typed(words)
+    except Failed as error:
+        tell_failure(error)
+    except BadSetting as error:
+        tell(f"dray: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return watch.CANCELLED
+    except OSError as error:
+        tell(f"dray: stdout: {error.strerror or error}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer would be told of once more
+    return 1
+
+
+def _typed(words: list[str]) -> int:
+    try:
+        app(words, prog_name="dray")
+    except SystemExit as ended:
+        sys.stdout.flush()
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0
