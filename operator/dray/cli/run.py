@@ -13,14 +13,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 import uvloop
-from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from dray import traces
 from dray.backends.docker import DockerBackend
-from dray.cli import probes
 from dray.embedded import RedisServer
 from dray.errors import BadSetting
 from dray.identity import operator_name
@@ -28,14 +24,13 @@ from dray.loop import Loop
 from dray.outputs import Outputs
 from dray.settings import Settings
 from dray.store import Store
-from dray_api.app import create_app
-from dray_api.protocol import Protocol
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from dray.crd.operator import DrayJobs
 
 log = logging.getLogger(__name__)
-_SHUTDOWN_WITHIN = 5  # seconds for requests under way
 
 
 def run(command: str, settings: Settings) -> int:
@@ -47,8 +42,9 @@ def run(command: str, settings: Settings) -> int:
 
 async def _serve(settings: Settings) -> None:
     with _listener(settings, settings.port, "--port") as listener:
+        loading = asyncio.create_task(asyncio.to_thread(_http))  # while Redis reads its data
         async with _redis(settings) as complete, _store(complete) as store:
-            backend, outputs = DockerBackend(complete), Outputs(complete.outputs_url)
+            http, backend, outputs = await loading, DockerBackend(complete), Outputs(complete.outputs_url)
 
             with operator_name(complete.data_dir) as name:
                 loop, drayjobs = Loop(name, complete, store, backend, outputs), _drayjobs(name, complete, store)
@@ -59,15 +55,16 @@ async def _serve(settings: Settings) -> None:
                     for part in drayjobs:
                         await part.ready()
 
-                api = partial(_answer, create_app(complete, store, outputs, ready), listener)
+                api = partial(http.answer, http.create_app(complete, store, outputs, ready), listener)
                 await _until_told(api, partial(_operate, loop, [part.run for part in drayjobs]))
 
 
 async def _api(settings: Settings) -> None:
     with _listener(settings, settings.port, "--port") as listener:
         async with _store(_with_redis_url(settings)) as store:
-            app = create_app(settings, store, Outputs(settings.outputs_url), store.ping)
-            await _until_told(partial(_answer, app, listener))
+            http = _http()
+            app = http.create_app(settings, store, Outputs(settings.outputs_url), store.ping)
+            await _until_told(partial(http.answer, app, listener))
 
 
 async def _operator(settings: Settings) -> None:
@@ -77,7 +74,8 @@ async def _operator(settings: Settings) -> None:
             drayjobs = _drayjobs(name, settings, store)
             beside: list[Work] = [part.run for part in drayjobs]
             if listener is not None:
-                beside.append(partial(_listen, probes.create_app(settings, (loop, *drayjobs)), listener))
+                http = _http()
+                beside.append(partial(http.listen, http.probes.create_app(settings, (loop, *drayjobs)), listener))
             await _until_told(partial(_operate, loop, beside))
 
 
@@ -97,6 +95,13 @@ async def _operate(loop: Loop, beside: Sequence[Work], told: asyncio.Event) -> N
 # --- parts
 
 
+def _http() -> ModuleType:
+    """What answers over HTTP: a third of all there is to load."""
+    from dray.cli import http  # noqa: PLC0415
+
+    return http
+
+
 def _drayjobs(name: str, settings: Settings, store: Store) -> tuple[DrayJobs, ...]:
     """One, or none. Raises BadSetting where there is no cluster to be found."""
     if not settings.kubernetes:
@@ -104,37 +109,6 @@ def _drayjobs(name: str, settings: Settings, store: Store) -> tuple[DrayJobs, ..
     from dray.crd.operator import DrayJobs  # noqa: PLC0415 (a second's work, that only this takes)
 
     return (DrayJobs(name, settings, store),)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, leaving the signals to us: Redis must stop after it, in order."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _answer(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> None:
-    """The API: who follows a log is let go first."""
-    over = asyncio.Event()
-    listening = asyncio.create_task(_listen(app, listener, over))
-    await told.wait()
-    await app.state.followers.close()
-    over.set()
-    await listening
-
-
-async def _listen(app: ASGIApp, listener: socket.socket, told: asyncio.Event) -> None:
-    config = uvicorn.Config(
-        app, http=Protocol, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN
-    )
-    server = _Server(config)
-    host, port = listener.getsockname()[:2]
-    log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await told.wait()
-    server.should_exit = True
-    await serving
 
 
 @contextlib.contextmanager
