@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from base64 import b64encode
 from collections.abc import Callable
@@ -248,13 +249,13 @@ def test_a_job_fails_when_the_disk_is_below_its_floor(serve: Callable[..., Serve
 
 
 def test_refresh_runs_the_tags_newest_image_and_removes_the_old(dray: Served, image: Images, registry: Callable[..., Registry], engine: Any) -> None:
-    mine = registry()
-    source = mine.push(image.shell("echo first # 1"), "moving")
+    mine, run = registry(), secrets.token_hex(4)  # images of this run alone: what another one left holds none of them
+    older, newer = image.shell(f"echo first # {run}"), image.shell(f"echo second # {run}")
+    source = mine.push(older, "moving")
     refreshed = {"source": source, "refresh": True}
     assert complete(dray, job(refreshed))[0] == b"first\n"
     old = engine.images.get(source)
-    engine.images.remove(image.shell("echo first # 1"))  # so that the tag alone holds it
-    newer = image.shell("echo second # 2")
+    engine.images.remove(older)  # so that the tag alone holds it
     digest = engine.images.get(newer).id
     mine.push(newer, "moving")
     engine.images.get(old.id).tag(source.rsplit(":", 1)[0], "latest")
@@ -262,6 +263,7 @@ def test_refresh_runs_the_tags_newest_image_and_removes_the_old(dray: Served, im
     assert complete(dray, job(refreshed))[0] == b"second\n"
     assert engine.images.get(source).id == digest
     assert old.id not in {found.id for found in engine.images.list(all=True)}
+    engine.images.remove(newer)
 
 
 def test_a_registry_that_needs_a_login_gets_the_one_in_config_json(
