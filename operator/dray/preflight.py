@@ -13,9 +13,9 @@ from dray.spec import JobSpec
 async def preflight(spec: JobSpec, backend: Backend, settings: Settings) -> tuple[str, ...]:
     """By step, its image as of now. Raises Invalid, naming every field at fault."""
     faults = [FieldError(field, fault.message) for field, fault in policy.refusals(spec, settings)]
-    if faults:
-        raise Invalid(faults)  # what is not allowed is not even pulled
     absent = _absent_secrets(spec, Secrets(settings))
+    if faults:
+        raise Invalid([*faults, *absent])  # what is not allowed is not even pulled
     try:
         images = await backend.pin(spec)
     except Invalid as error:

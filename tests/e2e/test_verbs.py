@@ -262,7 +262,7 @@ def test_a_job_is_cancelled_and_run_again(dray: Served, user: User, image: Image
     running(dray, job_id)
     user.types("cancel", job_id, "--always")
     dray.wait(job_id)
-    user.types("cancel", job_id, code=1)
+    user.types("cancel", job_id)
     again = user.says("rerun", job_id, "--from", "2").strip()
     assert dray.record(again)["rerunOf"] == job_id
     user.types("cancel", again)

@@ -112,7 +112,7 @@ def checked(spec: dict[str, Any], **settings: Any) -> tuple[str, ...]:
     return asyncio.run(preflight(parse(spec), FakeBackend(World({"ubuntu": lambda _: (b"", 0)})), Settings(**settings)))
 
 
-def test_a_preflight_names_every_field_at_fault_before_it_asks_for_images() -> None:
+def test_a_preflight_names_every_field_at_fault() -> None:
     variables = [{"variable": "A", "secret": "nowhere"}]
     with pytest.raises(Invalid) as caught:
         checked({"environment": variables, "steps": [step(), step(source="other", environment=variables)]}, images=("ubuntu",))
