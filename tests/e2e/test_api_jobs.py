@@ -139,3 +139,18 @@ def test_many_jobs_are_listed_while_they_run(serve: Callable[..., Served], image
     until(lambda: not dray.http.get("/jobs?status=running&limit=1").json(), 120, "all have ended")
     assert [job["id"] for job in dray.http.get("/jobs?status=complete&limit=1000").json()] == posted
     assert [job["id"] for job in dray.http.get("/jobs?label=round=1&order=newest").json()] == posted[1::2][::-1]
+
+
+def test_finished_jobs_go_after_a_number_or_a_time_with_all_that_is_theirs(serve: Callable[..., Served], image: Images) -> None:
+    dray = serve(DRAY_KEEP_JOBS="1")
+    big = {"steps": [{"source": image("head", "-c", "100000", "/dev/zero")}]}
+    ids = [str(dray.run(big)["id"]) for _ in range(3)]
+    until(lambda: [job["id"] for job in dray.http.get("/jobs").json()] == ids[-1:], 60, "the last one is left")
+    until(lambda: [folder.name for folder in (dray.data_dir / "outputs").iterdir()] == ids[-1:], 30, "and its output alone")
+    assert dray.output(ids[-1]) == bytes(100000)
+    assert dray.http.get(f"/jobs/{ids[0]}").status_code == 404
+    dray.stop()
+    timed = serve(DRAY_KEEP_TIME="1")
+    job_id = timed.post(big)
+    until(lambda: timed.http.get(f"/jobs/{job_id}").status_code == 404, 60, "it goes")
+    until(lambda: not list((timed.data_dir / "outputs").iterdir()), 30, "its output too")
