@@ -60,6 +60,11 @@ class EnvVar(_Part):
         return given
 
     @property
+    def named(self) -> bool:
+        """Whether only a name of its value is given."""
+        return self.secret is not None or self.cluster is not None
+
+    @property
     def secretive(self) -> bool:
         """Whether its value is masked in the log."""
         return self.secret is not None or (self.cluster is not None and self.cluster.kind == "Secret")
