@@ -17,10 +17,9 @@ import orjson
 from docker import auth
 from docker.errors import DockerException
 
-from dray.backends.kubernetes.reference import Reference
+from dray.backends.kubernetes.reference import HUB, HUB_NAMES, Reference
 
 log = logging.getLogger(__name__)
-_HUB_KEYS = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,16 @@ def from_config(image: Reference) -> tuple[Login, ...]:
 def _logins_in(secret: Mapping[str, Any]) -> list[tuple[str, Login]]:
     content = secret.get("data") or {}
     if ".dockerconfigjson" in content:
-        entries = _decoded(content[".dockerconfigjson"]).get("auths") or {}
-    else:
-        entries = _decoded(content.get(".dockercfg", ""))
+        return _logins_of(_decoded(content[".dockerconfigjson"]).get("auths") or {})
+    return _logins_of(_decoded(content.get(".dockercfg", "")))
+
+
+def _decoded(content: str) -> Any:
+    return orjson.loads(base64.b64decode(content))
+
+
+def _logins_of(entries: Mapping[str, Any]) -> list[tuple[str, Login]]:
     return [(_pattern(key), _login(entry)) for key, entry in entries.items()]
-
-
-def _decoded(content: str) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(base64.b64decode(content))
-    return found
 
 
 def _login(entry: Mapping[str, str]) -> Login:
@@ -102,11 +102,14 @@ def _pattern(key: str) -> str:
     """Keys are URLs at times, and those of Docker Hub end in an API's version."""
     bare = key.partition("://")[2] or key
     host, _, path = bare.partition("/")
-    path = path.removeprefix("v1").removeprefix("v2").strip("/")
-    return f"{'docker.io' if host in _HUB_KEYS else host}/{path}".rstrip("/")
+    version, _, rest = path.partition("/")
+    path = rest if version in ("v1", "v2") else path
+    return f"{HUB if host in HUB_NAMES else host}/{path}".rstrip("/")
 
 
 def _fits(pattern: str, image: Reference) -> bool:
-    host, _, path = pattern.partition("/")
-    wanted, given = host.split("."), image.host.split(".")
-    return len(wanted) == len(given) and all(map(fnmatchcase, given, wanted)) and image.path.startswith(path)
+    authority, _, path = pattern.partition("/")
+    host, _, port = authority.partition(":")
+    given_host, _, given_port = image.host.partition(":")
+    wanted, given = host.split("."), given_host.split(".")
+    return port == given_port and len(wanted) == len(given) and all(map(fnmatchcase, given, wanted)) and image.path.startswith(path)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from docker.utils import parse_repository_tag
 
-_HUB, _OFFICIAL = "docker.io", "library"
-_HUB_NAMES = (_HUB, "index.docker.io", "registry-1.docker.io")
+HUB, _OFFICIAL = "docker.io", "library"
+HUB_NAMES = (HUB, "index.docker.io", "registry-1.docker.io")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
@@ -45,7 +45,7 @@ def parse(source: str) -> Reference:
     repository, tag = parse_repository_tag(tagged)
     host, _, path = repository.partition("/")
     if not path or not (any(mark in host for mark in ".:[") or host == "localhost"):
-        host, path = _HUB, repository
-    if host in _HUB_NAMES:
-        host, path = _HUB, path if "/" in path else f"{_OFFICIAL}/{path}"
+        host, path = HUB, repository
+    if host in HUB_NAMES:
+        host, path = HUB, path if "/" in path else f"{_OFFICIAL}/{path}"
     return Reference(repository, host, path, tag or "latest", digest)
