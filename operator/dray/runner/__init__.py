@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,18 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
     return [RUNNER, "step", *given, *caps, *options, "--", *command]
 
 
+def step_options(spec: Step, retries: int, masked: Iterable[str], settings: Settings) -> list[str]:
+    """The options of one attempt that follow from its step; `retries`: how often it may be followed by another."""
+    given = ["--grace", str(round(settings.grace * 1000)), "--retries", str(retries)]
+    if spec.timeout is not None:
+        given += ["--timeout", str(max(round(spec.timeout * 1000), 1))]
+    if spec.always:
+        given += ["--input", "none", "--output", "none", "--stop", "halt"]
+    for variable in masked:
+        given += ["--mask", variable]
+    return given
+
+
 def output_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.out"
 
@@ -55,6 +67,10 @@ def verdict_file(step: int) -> str:
 
 def log_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.log"
+
+
+def order_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.launch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,12 @@ def verdicts(listing: bytes) -> frozenset[int]:
     """The steps whose verdict is in the agent's `look` reply."""
     names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
     return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+
+
+def orders(listing: bytes) -> frozenset[tuple[int, int]]:
+    """The attempts that boxes are ordered to run, in the agent's `look` reply."""
+    names = (line.partition(" ")[0].split(".") for line in listing.decode(errors="replace").splitlines())
+    return frozenset((int(name[0]), int(name[1])) for name in names if len(name) == 3 and name[2] == "launch" and name[0].isdecimal() and name[1].isdecimal())
 
 
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
