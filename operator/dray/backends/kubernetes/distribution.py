@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import orjson
 from yarl import URL
 
-from dray.backends.kubernetes.fetch import Answer, Failed, Fetch, harmless, loopback
+from dray.backends.kubernetes.fetch import Answer, Failed, Fetch, Untrusted, harmless, loopback
 from dray.backends.kubernetes.logins import Login
 from dray.backends.kubernetes.reference import DIGEST, HUB, Reference
 
@@ -77,6 +77,8 @@ class Distribution:
         if loopback(URL(f"//{host}").host or ""):
             try:
                 await self._fetch.ask_once("GET", URL(f"https://{host}/v2/"), {})
+            except Untrusted:
+                return f"https://{host}"
             except Failed:
                 return f"http://{host}"
         return f"https://{host}"

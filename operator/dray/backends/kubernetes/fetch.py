@@ -25,6 +25,10 @@ class Failed(Exception):
     """The registry, or the way to it: it may pass."""
 
 
+class Untrusted(Failed):
+    """Its certificate is not good."""
+
+
 class Answer(NamedTuple):
     """`headers` by name in lower case; where one comes twice, its values are joined by commas."""
 
@@ -73,6 +77,8 @@ class Fetch:
                 return Answer(response.status, {name: ", ".join(response.headers.getall(name)) for name in names}, body)
         except TimeoutError:
             raise Failed(f"{url.host} does not answer in time") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Untrusted(f"{url.host}: {error.certificate_error}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Failed(f"{url.host}: {error or type(error).__name__}") from None
 

@@ -9,6 +9,7 @@ from docker.utils import parse_repository_tag
 
 HUB, _OFFICIAL = "docker.io", "library"
 HUB_NAMES = (HUB, "index.docker.io", "registry-1.docker.io")
+_LONGEST = 255  # of a repository's name, as container engines have it
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
@@ -16,7 +17,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 class Reference:
     """`ubuntu` is host docker.io, path library/ubuntu, tag latest. `repository`: as it was written, without tag and digest.
 
-    Where there is a digest, the tag says nothing: `wanted` is what to ask the registry for.
+    Where there is a digest, the tag says nothing.
     """
 
     repository: str
@@ -26,13 +27,18 @@ class Reference:
     digest: str = ""
 
     @property
-    def wanted(self) -> str:
-        return self.digest or self.tag
-
-    @property
     def name(self) -> str:
         """The repository in full, whichever way it was written."""
         return f"{self.host}/{self.path}"
+
+    @property
+    def fault(self) -> str:
+        """Why there can be no such image."""
+        if len(self.name) > _LONGEST:
+            return f"its name is longer than {_LONGEST} characters"
+        if self.digest and not DIGEST.fullmatch(self.digest):
+            return "its digest is neither of sha256 nor of sha512"
+        return ""
 
     def pinned(self, digest: str) -> str:
         """A reference to that very image, and no other ever."""

@@ -11,11 +11,10 @@ import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from dray.backends.kubernetes import logins as of
 from dray.backends.kubernetes import manifest, reference
 from dray.backends.kubernetes.distribution import Distribution, NoImage
 from dray.backends.kubernetes.fetch import Failed, Fetch
-from dray.backends.kubernetes.logins import Login, Logins
+from dray.backends.kubernetes.logins import Login, Logins, from_config
 from dray.backends.kubernetes.reference import Reference
 from dray.errors import FieldError, Invalid
 from dray.pod import Fault
@@ -88,6 +87,8 @@ class Images:
 
     async def _config(self, source: str, logins: Logins, architecture: str) -> ImageConfig | Fault:
         image = reference.parse(source)
+        if image.fault:
+            return Fault(Reason.IMAGE_NOT_FOUND, f"image {source}: {image.fault}")
         try:
             async with asyncio.timeout(_LONGEST):
                 return await self._tried(image, logins, architecture)
@@ -112,7 +113,7 @@ class Images:
     async def _by_any(self, image: Reference, logins: Logins, architecture: str) -> ImageConfig:
         """By the first login that the registry takes."""
         try:
-            own = await asyncio.to_thread(of.from_config, image)
+            own = await asyncio.to_thread(from_config, image)
         except ValueError as error:
             raise Failed(str(error)) from None
         first, *others = (*logins.of(image), *own) or (None,)
