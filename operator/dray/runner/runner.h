@@ -153,6 +153,7 @@ struct mirror {
     bool on, gone[2]; /* gone: stdout, stderr */
 };
 
+void mirror_start(struct mirror *mirror);
 void mirror_show(struct mirror *mirror, int stream, const char *bytes, size_t size);
 
 /* log.c: the step's log, N.A.log. */

@@ -155,7 +155,8 @@ static void make_files(struct step *step) {
     const struct options *options = step->options;
     step_fault(step, out_open(&step->out, step->dir, file(step, "out").text, options->data_cap, options->floor));
     step_fault(step, log_open(&step->log, step->dir, file(step, "log").text, options->log_cap));
-    step->log.mirror.on = options->mirror;
+    if (options->mirror)
+        mirror_start(&step->log.mirror);
     step_fault(step, floor_check(step->dir, options->floor));
     if (options->begin && *options->output != '/')
         step_fault(step, filter_make(&step->filter, &step->out, options->begin, options->end));
