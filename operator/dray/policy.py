@@ -11,12 +11,13 @@ from fnmatch import fnmatchcase
 from dray.fields import Limits
 from dray.pod import Fault
 from dray.reason import Reason
-from dray.settings import Settings
+from dray.settings import Runs, Settings
 from dray.spec import JobSpec
 
 
 def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
     """(field, fault) of everything in the job that is not allowed."""
+    yield from _of_backend(spec, settings)
     for number, step in enumerate(spec.steps):
         where = f"steps[{number}]"
         if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
@@ -32,8 +33,27 @@ def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
 
 
 def refusal(spec: JobSpec, step: int, settings: Settings) -> Fault | None:
-    """The first fault of one step."""
-    return next((fault for field, fault in refusals(spec, settings) if field.startswith(f"steps[{step}].")), None)
+    """The first fault of one step; the first step has those of the whole job too."""
+    faults = refusals(spec, settings)
+    return next((fault for field, fault in faults if field.startswith(f"steps[{step}].") or (step == 0 and not field.startswith("steps["))), None)
+
+
+def _of_backend(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
+    """What the job asks for and its backend cannot do, or not here."""
+    asked = spec.kubernetes
+    if settings.backend is not Runs.KUBERNETES:
+        if asked is not None:
+            yield "kubernetes", Fault(Reason.NOT_SUPPORTED, "jobs run on Docker here, not on Kubernetes")
+        return
+    if spec.network != "bridge":
+        yield "network", Fault(Reason.NOT_SUPPORTED, "a pod on Kubernetes has the cluster's network: only bridge, the default, can be said here")
+    for number, step in enumerate(spec.steps):
+        if step.resources.pids is not None:
+            yield f"steps[{number}].resources.pids", Fault(Reason.NOT_SUPPORTED, "Kubernetes has no limit of processes for one container")
+    if asked is not None and asked.namespace not in (None, settings.job_namespace, *settings.job_namespaces):
+        yield "kubernetes.namespace", Fault(Reason.NOT_SUPPORTED, f"{asked.namespace} is no namespace that is allowed here")
+    if asked is not None and asked.root and not settings.root:
+        yield "kubernetes.root", Fault(Reason.NOT_SUPPORTED, "images that run as root are not allowed here")
 
 
 def limits(spec: JobSpec, step: int, settings: Settings) -> Limits:

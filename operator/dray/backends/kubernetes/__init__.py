@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +20,6 @@ from dray.backends.agent import Agent
 from dray.backends.kubernetes import faults, names, template
 from dray.backends.kubernetes.api import Api
 from dray.backends.kubernetes.images import Sources
-from dray.backends.kubernetes.order import order
 from dray.backends.kubernetes.pods import Pods, Seen
 from dray.backends.kubernetes.registry import ImageConfig
 from dray.backends.kubernetes.view import View, gone, opened
@@ -71,7 +70,7 @@ class KubernetesBackend:
             await ready.wait()
         return str(found["metadata"]["uid"])
 
-    def _namespaces(self) -> list[str | None]:
+    def _namespaces(self) -> Sequence[str | None]:
         """Those that jobs may be in; None: all."""
         if self._settings.kubernetes and not self._settings.namespaces:
             return [None]
@@ -205,7 +204,9 @@ class KubernetesBackend:
         if not words:
             view.images[step] = Fault(Reason.START_FAILED, f"image {spec.source} has neither entrypoint nor command, and the step names none")
             return
-        agent, name, content = self._agent(job), runner.order_file(*key), order(key, spec, words, given, self._settings)
+        options = [*runner.step_options(spec, given.retries, given.masked, self._settings), "--mirror"]
+        command = runner.step_command(*key, spec, words, self._settings, options=options)
+        agent, name, content = self._agent(job), runner.launch_file(*key), runner.order(given.environment, command)
         if view.orders is not None:
             view.orders.add(key)
         with suppress(FileExistsError):
