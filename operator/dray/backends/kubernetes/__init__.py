@@ -283,7 +283,7 @@ class KubernetesBackend:
         for namespace in self._namespaces():
             path = names.jobs(namespace) if namespace else "/apis/batch/v1/jobs"
             listed = await self._api.metadata(f"{path}?labelSelector={names.INSTANCE}%3D{self._instance}")
-            found += [f"{job['metadata']['namespace']}/{job['metadata']['name']}" for job in listed["items"]]
+            found += [f"{job['metadata']['namespace']}/{job['metadata']['name']}" for job in listed["items"] or ()]
         claimed = await claims()
         pods = {pod for pod in claimed.jobs.values() if pod} | {view.pod for view in self._views.values()}
         unrecorded = tuple(names.pod("", job_id, 0) for job_id, pod in claimed.jobs.items() if pod is None)

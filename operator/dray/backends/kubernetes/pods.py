@@ -127,7 +127,7 @@ class Pods:
         while True:
             try:
                 found = await self._api.get(f"{path}?labelSelector={names.INSTANCE}%3D{instance}")
-                self._listed(namespace, found["items"])
+                self._listed(namespace, found["items"] or ())
                 listed(namespace)
                 version = found["metadata"]["resourceVersion"]
                 async for event in self._api.watch(path, {**mine, "resourceVersion": version, "timeoutSeconds": _RENEWED}):
