@@ -118,8 +118,9 @@ def cluster() -> Cluster:
     configuration.connection_pool_maxsize = _CONNECTIONS
     try:
         if os.environ.get("KUBECONFIG") or not _ACCOUNT.exists():
-            config.load_kube_config(client_configuration=configuration)
-            _, context = config.list_kube_config_contexts()
+            file = os.environ.get("KUBECONFIG")
+            config.load_kube_config(file, client_configuration=configuration)
+            _, context = config.list_kube_config_contexts(file)
             namespace = context["context"].get("namespace", "default")
         else:
             config.load_incluster_config(client_configuration=configuration)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -130,8 +131,9 @@ class Pods:
                 self._listed(namespace, found["items"] or ())
                 listed(namespace)
                 version = found["metadata"]["resourceVersion"]
-                async for event in self._api.watch(path, {**mine, "resourceVersion": version, "timeoutSeconds": _RENEWED}):
-                    self._heard(event)
+                async with aclosing(self._api.watch(path, {**mine, "resourceVersion": version, "timeoutSeconds": _RENEWED})) as events:
+                    async for event in events:
+                        self._heard(event)
             except Expired:
                 log.debug("the watch of pods has expired")
             except Exception as error:  # noqa: BLE001 (a watch that ends leaves everything standing still)
