@@ -56,7 +56,7 @@ class Early(Response):
     def __init__(self, answer: Response) -> None:
         super().__init__(bytes(answer.body), answer.status_code, {**answer.headers, "Connection": "close"})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         dropped, more = 0, True
