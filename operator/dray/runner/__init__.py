@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
 MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
-MAX_WRITE = 2**16  # bytes the agent takes at a time
+MAX_WRITE = 2**20  # bytes the agent takes at a time
+GIVEN_OUTPUT, GIVEN_STATUS, GIVEN_VERDICT = "input.1.out", "input.1.status", "input.verdict"  # what step 0 reads with `--input given`
 
 
 def binary() -> bytes:
@@ -39,6 +40,21 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
         given += ["--begin", spec.delimiters[0], "--end", spec.delimiters[1]]
     caps = ["--log-cap", str(settings.log_cap), "--data-cap", str(settings.data_cap), "--floor", str(settings.disk_floor)]
     return [RUNNER, "step", *given, *caps, *options, "--", *command]
+
+
+def box_command(step: int, *, options: Sequence[str] = ()) -> list[str]:
+    """What a step's container runs where its attempts are ordered; `options` are those of `--input` and `--stop` that the orders will have."""
+    return [RUNNER, "box", "--dir", VOLUME_DIR, "--step", str(step), *options]
+
+
+def order(environment: Mapping[str, str], command: Sequence[str]) -> bytes:
+    """A launch file's content: the box runs this `step_command`, with this environment besides its container's."""
+    fields = [*(f"{name}={value}" for name, value in environment.items()), "", *command[2:]]
+    return b"".join(field.encode() + b"\0" for field in fields)
+
+
+def launch_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.launch"
 
 
 INPUT = "input"  # stands in a file's name where another's has the step
