@@ -74,7 +74,8 @@ class Loop:
     async def _operate(self) -> None:
         await _until_available(self._prepare, "starting")
         log.info("operator %s ready, %d jobs at once", self._name, self._settings.jobs)
-        sources = (self._lease, self._hear_store, self._hear_backend, self._resync, self._fill, self._answer, self._retain, self._sweep)
+        hearing = (self._hear_store, self._hear_backend)
+        sources = (self._lease, *hearing, self._resync, self._fill, self._answer, self._retain, self._sweep, self._clear)
         tasks = [asyncio.create_task(_for_ever(source)) for source in sources]
         try:
             await asyncio.gather(*tasks)
@@ -217,6 +218,15 @@ class Loop:
                     await self._sweeping.wait()
             self._sweeping.clear()
             await self._backend.sweep(self._claims)
+
+    async def _clear(self) -> None:
+        """Remove what was uploaded for jobs that were never recorded: its API died."""
+        while True:
+            for job_id in await self._store.abandoned(_OUTDATED):
+                await self._outputs.remove(job_id)
+                await self._store.uploaded_nothing(job_id)
+                log.info("removed what was uploaded for a job that never came", extra={"job": job_id})
+            await asyncio.sleep(_RESYNC)
 
     async def _answer(self) -> None:
         """Questions of the API about a job to be: can its images be had, are its secrets here."""

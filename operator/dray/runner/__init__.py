@@ -57,15 +57,18 @@ def launch_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.launch"
 
 
-def output_file(step: int, attempt: int) -> str:
+INPUT = "input"  # stands in a file's name where another's has the step
+
+
+def output_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.out"
 
 
-def status_file(step: int, attempt: int) -> str:
+def status_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.status"
 
 
-def verdict_file(step: int) -> str:
+def verdict_file(step: int | str) -> str:
     return f"{step}.verdict"
 
 
@@ -101,6 +104,11 @@ def verdicts(listing: bytes) -> frozenset[int]:
     """The steps whose verdict is in the agent's `look` reply."""
     names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
     return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+
+
+def given(listing: bytes) -> bool:
+    """Whether the job's input is told to be whole in the agent's `look` reply."""
+    return any(line.startswith(verdict_file(INPUT) + " ") for line in listing.decode(errors="replace").splitlines())
 
 
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
