@@ -12,7 +12,7 @@ from dray.fields import Limits
 from dray.pod import Fault
 from dray.reason import Reason
 from dray.settings import Runs, Settings
-from dray.spec import JobSpec, Step
+from dray.spec import OBJECT_NAMESPACE, JobSpec, Step
 
 
 def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
@@ -53,7 +53,8 @@ def _of_backend(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]
         return
     if spec.network != "bridge":
         yield "network", Fault(Reason.NOT_SUPPORTED, "a pod on Kubernetes has the cluster's network: only bridge, the default, can be said here")
-    if asked is not None and asked.namespace not in (None, settings.job_namespace, *settings.job_namespaces):
+    own = spec.labels.get(OBJECT_NAMESPACE)
+    if asked is not None and asked.namespace not in ((None, own) if own else (None, settings.job_namespace, *settings.job_namespaces)):
         yield "kubernetes.namespace", Fault(Reason.NOT_SUPPORTED, f"{asked.namespace} is no namespace that is allowed here")
     if asked is not None and asked.root and not settings.root:
         yield "kubernetes.root", Fault(Reason.NOT_SUPPORTED, "images that run as root are not allowed here")

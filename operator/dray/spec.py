@@ -217,6 +217,8 @@ class JobSpec(_Part):
 
 RESERVED = "dray.io/"
 """How the keys of Dray's own labels begin."""
+OBJECT_NAMESPACE = f"{RESERVED}namespace"
+"""The label of a job that comes from a DrayJob: the object's namespace, which is the job's too."""
 
 
 def parse(given: Any) -> JobSpec:

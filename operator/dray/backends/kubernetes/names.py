@@ -9,19 +9,18 @@ from collections.abc import Mapping
 
 from dray.record import Job
 from dray.settings import Settings
-from dray.spec import RESERVED
+from dray.spec import OBJECT_NAMESPACE
 
 INSTANCE = "dray.instance"
 POD = "dray.pod"
 JOB = "dray.job"
 KEEPER = "keeper"
-_OF_OBJECTS = f"{RESERVED}namespace"  # the label of a job that comes from a DrayJob: its namespace
 
 
 def namespace(job: Job, settings: Settings, own: str) -> str:
     """Where the job runs: a DrayJob's in its own, another where it says, else where the settings say."""
     asked = job.spec.kubernetes.namespace if job.spec.kubernetes else None
-    return job.spec.labels.get(_OF_OBJECTS) or asked or settings.job_namespace or own
+    return job.spec.labels.get(OBJECT_NAMESPACE) or asked or settings.job_namespace or own
 
 
 def pod(namespace: str, job_id: str, number: int) -> str:
