@@ -58,7 +58,7 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.OUTPUT_MISSING: Meaning(Side.USER, False, "the step left no such output file, or its output was changed after its end"),
     Reason.DATA_LIMIT: Meaning(Side.USER, False, "the job's outputs together passed the cap on a job's data"),
     Reason.DISK_FULL: Meaning(Side.INFRASTRUCTURE, True, "the engine's disk is full, or nearly so"),
-    Reason.INPUT_DAMAGED: Meaning(Side.INFRASTRUCTURE, False, "the output of the step before is no longer what it was when it ended"),
+    Reason.INPUT_DAMAGED: Meaning(Side.INFRASTRUCTURE, False, "the output of the step before, or the input of the job, is no longer what it was"),
     Reason.STATUS_MISMATCH: Meaning(Side.INFRASTRUCTURE, False, "the step's own account of its end and the engine's differ"),
     Reason.LOST: Meaning(Side.INFRASTRUCTURE, True, "the container, its engine or its volume went away while the command ran"),
 }
