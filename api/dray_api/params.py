@@ -59,7 +59,7 @@ def header(request: Request, name: bytes) -> list[bytes]:
 
 
 def wants_events(request: Request) -> bool:
-    return any(b"text/event-stream" in given for given in header(request, b"accept"))
+    return any(b"text/event-stream" in given.lower() for given in header(request, b"accept"))
 
 
 def index_of(text: str | None) -> int:

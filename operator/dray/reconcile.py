@@ -1,6 +1,6 @@
 """One pass over one job: read the record and the pod, decide once, do that one thing, say whether anything is left.
 
-`loop.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
+`work.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
 another operator's by now: both mean again, later; nothing is half-done, since every action can be done twice.
 """
 

@@ -337,11 +337,23 @@ def conversation(runner: Runner) -> Iterator[Agent]:
 
 
 FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+HOME = ("unshare", "--user", "--map-root-user", "--pid", "--mount-proc", "--fork", "--kill-child")
+
+
+def namespaces(command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command; skips where this user cannot have such."""
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces for this user")
+    return command
 
 
 @pytest.fixture
 def as_first() -> tuple[str, ...]:
     """What makes the runner PID 1."""
-    if not shutil.which("unshare") or subprocess.run([*FIRST, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no namespaces for this user")
-    return FIRST
+    return namespaces(FIRST)
+
+
+@pytest.fixture
+def at_home() -> tuple[str, ...]:
+    """What makes the runner PID 1 and shows it so in /proc."""
+    return namespaces(HOME)
