@@ -109,7 +109,7 @@ class Routes:
         kept = await self._store.small_output(job.id, step)
         if kept is None:
             raise _not_kept(job, step)
-        return Response(kept, media_type="application/octet-stream")
+        return answers.few_octets(kept)
 
     async def _large_output(self, job: Job, step: int, size: int) -> Response:
         try:
