@@ -35,7 +35,8 @@ class Settings:
     `takeover`: how much later one on another engine takes them (0: never). `keep_outputs`: up to which size outputs
     that are passed on are kept with the job. `keep_time`, `keep_jobs`: when finished jobs are removed (None: never).
     `kubernetes`: whether DrayJobs are dealt with, in `namespaces` (empty: all); `mirror_jobs`: the namespace in which
-    jobs that came another way are shown.
+    jobs that came another way are shown. `plain_registries`: asked without TLS; `registry_ca`: signs for registries besides
+    the system's authorities.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +52,7 @@ class Settings:
     ahead: int = 8
     log_cap: int = 16 * 2**20
     data_cap: int = 64 * 2**30
+    input_cap: int = 64 * 2**30
     disk_floor: int = 2**30
     images: tuple[str, ...] = ()
     host_paths: tuple[str, ...] = ()
@@ -69,6 +71,8 @@ class Settings:
     kubernetes: bool = False
     namespaces: tuple[str, ...] = ()
     mirror_jobs: str | None = None
+    plain_registries: tuple[str, ...] = ()
+    registry_ca: Path | None = None
 
     @property
     def outputs_url(self) -> str:
@@ -230,6 +234,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_AHEAD": ("ahead", _count),
     "DRAY_LOG_CAP": ("log_cap", _size),
     "DRAY_DATA_CAP": ("data_cap", _size),
+    "DRAY_INPUT_CAP": ("input_cap", _size),
     "DRAY_DISK_FLOOR": ("disk_floor", _size),
     "DRAY_IMAGES": ("images", _patterns),
     "DRAY_HOST_PATHS": ("host_paths", _folders),
@@ -245,4 +250,6 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_KEEP_TIME": ("keep_time", _seconds),
     "DRAY_KEEP_JOBS": ("keep_jobs", _count),
     "DRAY_METRICS_PORT": ("metrics_port", _listening),
+    "DRAY_PLAIN_REGISTRIES": ("plain_registries", _hosts),
+    "DRAY_REGISTRY_CA": ("registry_ca", Path),
 }
