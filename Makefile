@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 RUNNER := operator/dray/runner
 
-.PHONY: help setup runner demo test test-full bench lint format lock wheel clean
+.PHONY: help setup runner demo test test-full screenshots bench lint format lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -23,6 +23,10 @@ test: setup ## all tests; REQUIRE=docker,redis: fail where one of them is missin
 test-full: export DRAY_TEST_FULL := 1
 test-full: test ## all tests, the long ones too
 
+screenshots: export DRAY_SCREENSHOTS := docs/images
+screenshots: setup ## make the pictures in docs/page.md anew
+	$(BIN)/pytest -q tests/e2e/test_page.py -k pictures
+
 bench: setup ## measure beside docker run and others; BENCH="instant --rounds 9": some rows only, and so on
 	$(BIN)/python -m benchmarks $(BENCH)
 
@@ -36,9 +40,10 @@ format: setup ## put the code in shape
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-lock: $(VENV)/python ## write both lock files anew from pyproject.toml
+lock: $(VENV)/python ## write the lock files anew from pyproject.toml
 	$(BIN)/pip install --quiet uv==$(UV)
-	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra otel --extra s3 -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) --group build -o requirements-build.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --group dev -o requirements-dev.lock
 LOCK := --quiet --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 

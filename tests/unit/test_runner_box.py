@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -303,6 +305,20 @@ def test_what_an_attempt_leaves_is_gone_before_the_next(runner: Runner, first: t
     assert launch(runner, box, "sh", "-c", ASK.format(dir=runner.dir), attempt=2).ended(10).out == b"asked\n"
 
 
+def test_where_something_cannot_be_killed_nothing_follows(runner: Runner) -> None:
+    """It is another user's, as what a set-uid program leaves may be."""
+    through = ["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", 'sleep 68 & exec setpriv --reuid 65534 --clear-groups "$0" "$@"']
+    if runner.sanitized or os.geteuid() != 0 or subprocess.run([*through, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("being another user is for root, and once is enough")
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o777)
+        other = Runner(Path(shutil.copy(runner.binary, place)), Path(place))
+        box = start(other, through=through)
+        launch(other, box, *FAIL, retries=3)
+        assert box.wait(30) == 3
+        assert (other.dir / "0.1.status").exists()
+
+
 def test_a_runner_that_is_killed_ends_its_box(runner: Runner, first: tuple[str, ...]) -> None:
     """Nobody has said how the attempt ended, so nothing may follow it."""
     attempt = launch(runner, start(runner, through=first), "sh", "-c", "echo here; kill -9 $PPID; sleep 60", retries=5)
@@ -386,3 +402,21 @@ def test_orders_laid_at_any_moment_are_run_in_turn_or_given_up(runner: Runner, s
     assert lines[-1] == last
     assert {path.name for path in runner.dir.glob("*.claim")} == {f"0.{line}.claim" for line in lines}
     assert {path.name for path in runner.dir.glob("*.status")} == {f"0.{line}.status" for line in lines}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_box_stopped_at_any_moment_ends_as_what_it_ran(runner: Runner, seed: int) -> None:
+    """By the stop file or the operator's verdict; what has begun has a status, and the last of it is the box's end."""
+    chance = random.Random(seed)
+    box, mark = start(runner), chance.choice(["stop", "0.verdict"])
+    when = chance.randrange(1, 5)
+    for attempt in range(1, 5):
+        launch(runner, box, *FAIL, attempt=attempt, retries=9)
+        if attempt == when:
+            time.sleep(chance.uniform(0, 0.04))
+            runner.lay(mark, b"cancelled\n")
+        time.sleep(chance.choice([0, 0.01, 0.03]))
+    code = box.wait(20)
+    claims = sorted(int(path.name.split(".")[1]) for path in runner.dir.glob("*.claim"))
+    assert [Attempt(box, runner.dir, 0, attempt).path("status").exists() for attempt in claims] == [True] * len(claims)
+    assert code == (Attempt(box, runner.dir, 0, claims[-1]).status["exit"] if claims else 0)

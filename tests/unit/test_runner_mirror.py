@@ -60,31 +60,37 @@ def test_what_the_cap_leaves_out_is_not_shown(runner: Runner, tmp_path: Path) ->
 
 
 def test_a_pipe_that_is_full_keeps_nothing_back(runner: Runner) -> None:
-    """Nobody reads: what has room is there, in whole lines, and the step ends as it would."""
+    """Nobody reads: what has room is there, and the step ends as it would."""
     read, write = os.pipe()
     attempt = runner.start("sh", "-c", "seq 1000000; seq 10 >&2", mirror=True, popen={"stdout": write, "stderr": write})
     os.close(write)
     assert attempt.ended().out.count(b"\n") == 1_000_000
     with open(read, "rb") as pipe:  # noqa: PTH123
         shown = pipe.read()
-    assert 16 * KIB <= len(shown) <= MIB
-    assert b"".join(b"%d\n" % number for number in range(1, 1 + shown.count(b"\n"))) == shown
+    assert 32 * KIB <= len(shown) <= 64 * KIB
+    assert attempt.out.startswith(shown)
 
 
-def test_a_pipe_that_is_read_again_is_written_to_again(runner: Runner, tmp_path: Path) -> None:
+def test_the_next_gate_does_not_wait_for_it(runner: Runner) -> None:
     read, write = os.pipe()
-    (tmp_path / "full").touch()
-    script = f"seq 200000; while [ -e {tmp_path}/full ]; do sleep 0.01; done; echo last"
+    attempt = runner.start("sh", "-c", "seq 100000", mirror=True, popen={"stdout": write, "stderr": write})
+    until((runner.dir / "0.verdict").exists, 20, "the verdict")
+    assert runner.run("wc", "-l", step=1).out == b"100000\n"
+    os.close(write)
+    os.close(read)
+    attempt.wait()
+
+
+def test_nothing_is_missing_where_somebody_reads_slowly(runner: Runner) -> None:
+    read, write = os.pipe()
+    script = "seq 100000; sleep 0.3; exit 3"
     attempt = runner.start("sh", "-c", script, mirror=True, popen={"stdout": write, "stderr": write})
     os.close(write)
     with open(read, "rb", buffering=0) as pipe:  # noqa: PTH123
-        until(lambda: attempt.path("log").exists() and text(attempt.log, 1).endswith(b"\n200000\n"), 20, "it is logged")
-        shown = pipe.read(MIB)
-        (tmp_path / "full").unlink()
-        while more := pipe.read(MIB):
+        shown = b""
+        while more := pipe.read(10_000):
             shown += more
-    assert shown.endswith(b"\nlast\n")
-    assert attempt.ended().out.endswith(b"\nlast\n")
+    assert shown == attempt.ended().out
 
 
 def test_a_pipe_that_nobody_reads_any_more_is_no_fault(runner: Runner) -> None:

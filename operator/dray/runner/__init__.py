@@ -10,6 +10,7 @@ import orjson
 
 from dray.errors import BadSetting
 from dray.pod import Status
+from dray.record import Job
 from dray.settings import Settings
 from dray.spec import Step
 
@@ -21,7 +22,7 @@ AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
 MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
 MAX_WRITE = 2**20  # bytes the agent takes at a time
-GIVEN_OUTPUT, GIVEN_STATUS, GIVEN_VERDICT = "input.1.out", "input.1.status", "input.verdict"  # what step 0 reads with `--input given`
+INPUT = "input"  # stands in a file's name where another's has the step
 
 
 def binary() -> bytes:
@@ -42,20 +43,28 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
     return [RUNNER, "step", *given, *caps, *options, "--", *command]
 
 
-def step_options(spec: Step, retries: int, masked: Iterable[str], settings: Settings) -> list[str]:
-    """The options of one attempt that follow from its step; `retries`: how often it may be followed by another."""
-    given = ["--grace", str(round(settings.grace * 1000)), "--retries", str(retries)]
+def step_options(job: Job, step: int, retries: int, masked: Iterable[str], settings: Settings) -> list[str]:
+    """The options of one attempt that follow from its job; `retries`: how often it may be followed by another."""
+    spec = job.spec.steps[step]
+    given = ["--grace", str(round(settings.grace * 1000)), "--retries", str(retries), *gate_options(job, step)]
     if spec.timeout is not None:
         given += ["--timeout", str(max(round(spec.timeout * 1000), 1))]
     if spec.always:
-        given += ["--input", "none", "--output", "none", "--stop", "halt"]
+        given += ["--output", "none"]
     for variable in masked:
         given += ["--mask", variable]
     return given
 
 
+def gate_options(job: Job, step: int) -> list[str]:
+    """What the step waits for, where that is not the step before, and what stops it."""
+    if job.spec.steps[step].always:
+        return ["--input", "none", "--stop", "halt"]
+    return ["--input", "given"] if step == 0 and job.input is not None else []
+
+
 def box_command(step: int, *, options: Sequence[str] = ()) -> list[str]:
-    """What a step's container runs where its attempts are ordered; `options` are those of `--input` and `--stop` that the orders will have."""
+    """What a step's container runs where its attempts are ordered; `options`: the `gate_options` that the orders will have."""
     return [RUNNER, "box", "--dir", VOLUME_DIR, "--step", str(step), *options]
 
 
@@ -69,15 +78,15 @@ def launch_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.launch"
 
 
-def output_file(step: int, attempt: int) -> str:
+def output_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.out"
 
 
-def status_file(step: int, attempt: int) -> str:
+def status_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.status"
 
 
-def verdict_file(step: int) -> str:
+def verdict_file(step: int | str) -> str:
     return f"{step}.verdict"
 
 
@@ -113,6 +122,11 @@ def verdicts(listing: bytes) -> frozenset[int]:
     """The steps whose verdict is in the agent's `look` reply."""
     names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
     return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+
+
+def given(listing: bytes) -> bool:
+    """Whether the job's input is told to be whole in the agent's `look` reply."""
+    return any(line.startswith(verdict_file(INPUT) + " ") for line in listing.decode(errors="replace").splitlines())
 
 
 def orders(listing: bytes) -> frozenset[tuple[int, int]]:

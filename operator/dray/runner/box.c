@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ORDER_MOST = WRITE_MOST, GONE_WITHIN = 10 * 1000, GONE_EVERY = 5 }; /* milliseconds */
+enum { ORDER_MOST = WRITE_MOST, GONE_WITHIN = 5 * 1000, GONE_EVERY = 5 }; /* milliseconds */
 
 /* A box waits as a step does; its attempts run in copies of `gate`. */
 struct box {
@@ -188,24 +188,30 @@ static bool status_tells(const struct box *box, int code) {
            sscanf(text, "{\"exit\":%d,", &told) == 1 && told == code;
 }
 
+/* How the attempt ended; whether another may follow. One that never began, stopped at its gate, is none. */
+static bool judge(struct box *box, int status, uint64_t retries) {
+    int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    if (code == 0 && !is_there(box, name_of(box, box->last, "claim")))
+        return false;
+    box->code = code;
+    return WIFEXITED(status) && code != 0 && retries > 0 && status_tells(box, code) && !is_there(box, verdict_of(box->gate.options->step));
+}
+
 /* Runs what is ordered; whether another attempt may follow. */
 static bool run_order(struct box *box) {
     struct order order = {.options = DEFAULTS};
-    pid_t attempt = -1;
     box->last = box->next;
-    box->code = FAILED;
-    if (take_order(box, &order) && (attempt = fork()) == 0)
+    pid_t attempt = take_order(box, &order) ? fork() : -1;
+    if (attempt == 0)
         become_attempt(box, &order);
     if (attempt < 0)
         complain(name_of(box, box->last, "launch").text);
     uint64_t retries = order.options.retries;
     drop_order(&order);
-    if (attempt < 0)
-        return false;
-    int status = follow(attempt);
-    box->code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    return WIFEXITED(status) && box->code != 0 && retries > 0 && status_tells(box, box->code) &&
-           !is_there(box, verdict_of(box->gate.options->step));
+    if (attempt > 0)
+        return judge(box, follow(attempt), retries);
+    box->code = FAILED;
+    return false;
 }
 
 /* ---- what is left of an attempt */

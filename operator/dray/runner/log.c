@@ -80,10 +80,7 @@ static fault write_block(struct log *log, int stream, int flags, uint64_t lines,
     struct iovec parts[2] = {{joined, HEADER + held}, payload->part[1]};
     if (stream != MARKER)
         log->streams[stream - 1].open = flags & OPEN;
-    fault error = write_out(log, parts, lines);
-    for (int i = 0; i < 2 && !log->broken; i++)
-        mirror_show(&log->mirror, stream, payload->part[i].iov_base, payload->part[i].iov_len);
-    return error;
+    return write_out(log, parts, lines);
 }
 
 static fault close_line(struct log *log, int stream, uint64_t time) {
@@ -270,10 +267,7 @@ static fault write_tail(struct log *log) {
         at += block.size;
     }
     struct iovec parts[2] = {{log->tail + log->first, log->past - log->first}, {NULL, 0}};
-    error = write_out(log, parts, lines);
-    for (size_t at = log->first; at < log->past && !log->broken; at += tail_block(log, at).size)
-        mirror_show(&log->mirror, log->tail[at + 16], (char *)log->tail + at + HEADER, tail_block(log, at).size - HEADER);
-    return error;
+    return write_out(log, parts, lines);
 }
 
 /* Both streams have ended: what is held, the tail, and the last line's end. The file stays open. */

@@ -148,14 +148,6 @@ int file_make(int dir, const char *name, const char *bytes, size_t size);
 int part_append(int dir, const char *name, const char *bytes, size_t size, uint64_t offset);
 int part_finish(int dir, const char *name, uint64_t size);
 
-/* mirror.c: the log on the runner's own streams. */
-struct mirror {
-    bool on, gone[2]; /* gone: stdout, stderr */
-};
-
-void mirror_start(struct mirror *mirror);
-void mirror_show(struct mirror *mirror, int stream, const char *bytes, size_t size);
-
 /* log.c: the step's log, N.A.log. */
 enum { MARKER, STDOUT, STDERR };             /* a block's stream */
 enum { OPEN = 1 };                           /* a block's flag: its line goes on */
@@ -172,7 +164,6 @@ struct stream {
 
 struct log {
     int fd;
-    struct mirror mirror;
     uint64_t size, budget, lines;
     bool capped; /* nothing more is written: what comes goes through the tail */
     bool broken; /* a write failed: nothing is written ever after */
@@ -185,6 +176,18 @@ struct log {
 fault log_open(struct log *log, int dir, const char *name, uint64_t cap);
 fault log_take(struct log *log, int stream, const char *bytes, size_t size);
 fault log_finish(struct log *log);
+
+/* mirror.c: the log on the runner's own streams. */
+struct mirror {
+    int log, to;        /* the log's file, or -1: nothing is shown; the stream of the block at hand */
+    uint64_t at, left;  /* in the log; of the block */
+    bool gone[3];       /* streams that nobody reads */
+};
+
+void mirror_start(struct mirror *mirror, int dir, const char *name);
+int mirror_to(struct mirror *mirror, uint64_t size);
+void mirror_show(struct mirror *mirror, uint64_t size);
+void mirror_finish(struct mirror *mirror, uint64_t size);
 
 /* mask.c: what the log must not show. */
 struct secret;
@@ -215,6 +218,7 @@ struct step {
     struct filter filter;
     struct mask mask;
     struct log log;
+    struct mirror mirror;
     uint64_t checked; /* bytes written when the floor was last looked at */
     uint64_t due;     /* when it has timed out, on now_ms' clock; 0: never */
     bool stopped;     /* by the stop file, which settles how it ended */

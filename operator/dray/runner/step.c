@@ -41,7 +41,7 @@ void step_stop(struct step *step, fault word) {
 
 /* For a wait at the gate. Keeps for the command what it would have had, and takes signals by reading them. */
 int step_prepare(struct step *step) {
-    step->code = step->input = step->out.fd = step->log.fd = -1;
+    step->code = step->input = step->out.fd = step->log.fd = step->mirror.log = -1;
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) < 0)
             return -1;
@@ -156,7 +156,7 @@ static void make_files(struct step *step) {
     step_fault(step, out_open(&step->out, step->dir, file(step, "out").text, options->data_cap, options->floor));
     step_fault(step, log_open(&step->log, step->dir, file(step, "log").text, options->log_cap));
     if (options->mirror)
-        mirror_start(&step->log.mirror);
+        mirror_start(&step->mirror, step->dir, file(step, "log").text);
     step_fault(step, floor_check(step->dir, options->floor));
     if (options->begin && *options->output != '/')
         step_fault(step, filter_make(&step->filter, &step->out, options->begin, options->end));
@@ -239,6 +239,7 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
         note_discard(&verdict);
         return FAILED;
     }
+    mirror_finish(&step->mirror, step->log.size);
     return step->exit;
 }
 

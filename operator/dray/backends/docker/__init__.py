@@ -25,7 +25,7 @@ from dray.backends.docker.pool import Pool
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
 from dray.backends.docker.view import Container, View, listed, look
 from dray.backends.docker.views import Views
-from dray.backends.seed import reopen, seed
+from dray.backends.seed import of_input, of_step, reopen, seed
 from dray.errors import Unavailable
 from dray.pod import Fault, Key, Mark, Pod, Shape, Stage
 from dray.reason import Reason
@@ -218,8 +218,11 @@ class DockerBackend:
         await reopen(self._agent(job), (step, job.steps[step].attempt))
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        state = job.steps[step]
-        await seed(self._agent(job), (step, state.attempt), state, output)
+        await seed(self._agent(job), (step, job.steps[step].attempt), of_step(job.steps[step]), output)
+
+    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
+        assert job.input is not None  # who gives has one
+        await seed(self._agent(job), (runner.INPUT, 1), of_input(job.input), content)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         view = self._views.get(job.id)

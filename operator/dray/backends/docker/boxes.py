@@ -114,7 +114,7 @@ class Boxes:
         words = step.words(image.entrypoint, image.args)
         if not words:
             raise Unfit(f"image {step.source} has neither entrypoint nor command, and the step names none")
-        command = runner.step_command(*key, step, words, self._settings, options=runner.step_options(step, given.retries, given.masked, self._settings))
+        command = runner.step_command(*key, step, words, self._settings, options=runner.step_options(job, key[0], given.retries, given.masked, self._settings))
         config = {
             "Image": image.id,
             "Entrypoint": command[:1],

@@ -23,7 +23,7 @@ from dray.backends.kubernetes.images import Sources
 from dray.backends.kubernetes.pods import Pods, Seen
 from dray.backends.kubernetes.registry import ImageConfig
 from dray.backends.kubernetes.view import View, gone, opened
-from dray.backends.seed import reopen, seed
+from dray.backends.seed import of_input, of_step, reopen, seed
 from dray.cluster import Absent, Conflict, Refused, cluster
 from dray.errors import BadSetting, Unavailable
 from dray.pod import Fault, Key, Mark, Pod, Shape
@@ -204,7 +204,7 @@ class KubernetesBackend:
         if not words:
             view.images[step] = Fault(Reason.START_FAILED, f"image {spec.source} has neither entrypoint nor command, and the step names none")
             return
-        options = [*runner.step_options(spec, given.retries, given.masked, self._settings), "--mirror"]
+        options = [*runner.step_options(job, step, given.retries, given.masked, self._settings), "--mirror"]
         command = runner.step_command(*key, spec, words, self._settings, options=options)
         agent, name, content = self._agent(job), runner.launch_file(*key), runner.order(given.environment, command)
         if view.orders is not None:
@@ -241,8 +241,11 @@ class KubernetesBackend:
         await reopen(self._agent(job), (step, job.steps[step].attempt))
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        state = job.steps[step]
-        await seed(self._agent(job), (step, state.attempt), state, output)
+        await seed(self._agent(job), (step, job.steps[step].attempt), of_step(job.steps[step]), output)
+
+    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
+        assert job.input is not None  # who gives has one
+        await seed(self._agent(job), (runner.INPUT, 1), of_input(job.input), content)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         view = self._views.get(job.id)

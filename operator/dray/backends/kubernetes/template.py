@@ -124,7 +124,7 @@ def _box(job: Job, step: int, secret: str, given: Given) -> dict[str, Any]:
         "name": names.box(step),
         "image": config.pinned if config else job.image(step),
         "imagePullPolicy": "Always" if spec.refresh and not job.pins else "IfNotPresent",
-        "command": runner.box_command(step, options=_ALWAYS if spec.always else ()),
+        "command": runner.box_command(step, options=runner.gate_options(job, step)),
         "env": list(_environment(job.spec.environment_of(step), secret)),
         "resources": _resources(policy.limits(job.spec, step, given.settings)),
         "securityContext": _security(config, given.asked.root),
@@ -133,7 +133,6 @@ def _box(job: Job, step: int, secret: str, given: Given) -> dict[str, Any]:
     return box | {"workingDir": spec.workdir} if spec.workdir else box
 
 
-_ALWAYS = ("--input", "none", "--stop", "halt")
 _RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
