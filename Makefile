@@ -36,9 +36,10 @@ format: setup ## put the code in shape
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-lock: $(VENV)/python ## write both lock files anew from pyproject.toml
+lock: $(VENV)/python ## write the lock files anew from pyproject.toml
 	$(BIN)/pip install --quiet uv==$(UV)
-	$(BIN)/uv pip compile $(LOCK) pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) pyproject.toml --extra otel --extra s3 -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) --group build -o requirements-build.lock
 	$(BIN)/uv pip compile $(LOCK) pyproject.toml --group dev -o requirements-dev.lock
 LOCK := --quiet --universal --generate-hashes --upgrade --custom-compile-command "make lock"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+_DROPPED, _DROP_WITHIN = 2**30, 10.0  # bytes, seconds
 _WHOLE = 64 * 2**10  # bytes: JSON up to this size is not streamed
 
 
@@ -41,6 +44,29 @@ async def octets(blocks: AsyncIterator[bytes], length: int) -> Response:
 async def events(pieces: AsyncIterator[bytes]) -> Response:
     """200 with server-sent events. The first piece is read here."""
     return _Stream(await anext(pieces), pieces, "text/event-stream", {"Cache-Control": "no-store"})
+
+
+class Early(Response):
+    """An answer while the request's body is still coming.
+
+    What comes of it is dropped for a while: a client that sends all before it listens finds the answer too, where a
+    connection that ends at once may lose it. Then the connection ends.
+    """
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(bytes(answer.body), answer.status_code, {**answer.headers, "Connection": "close"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        dropped, more = 0, True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DROP_WITHIN):
+                while more and dropped < _DROPPED:
+                    message = await receive()
+                    more = message.get("more_body", False)
+                    dropped += len(message.get("body", b""))
+        await send({"type": "http.response.body"})
 
 
 class _Stream(StreamingResponse):

@@ -68,8 +68,11 @@ class _Route(APIRoute):
 def _add_routes(app: FastAPI, routes: Routes) -> None:
     for method, path, endpoint in (
         ("POST", "/jobs", routes.create),
+        ("POST", "/filter", routes.filter),
         ("GET", "/jobs", routes.listing),
         ("GET", "/jobs/{id}", routes.show),
+        ("GET", "/jobs/{id}/spec", routes.spec),
+        ("GET", "/jobs/{id}/input", routes.input),
         ("GET", "/jobs/{id}/log", routes.log),
         ("GET", "/jobs/{id}/output", routes.output),
         ("GET", "/jobs/{id}/steps/{step}/output", routes.step_output),

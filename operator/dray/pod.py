@@ -91,6 +91,7 @@ class Pod:
     """All that stands for one job: boxes and images by (step, attempt) (absent: not asked for yet), steps with a verdict, marks.
 
     A fault among the images bars its attempt: the image cannot be had, the engine will not start it, or this operator may not.
+    `given`: the job's input lies in the volume, whole.
     """
 
     shape: Shape = Shape.ABSENT
@@ -98,3 +99,4 @@ class Pod:
     images: Mapping[Key, Image | Fault] = field(default_factory=dict)
     marks: frozenset[Mark] = frozenset()
     verdicts: frozenset[int] = frozenset()
+    given: bool = False

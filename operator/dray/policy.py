@@ -12,28 +12,32 @@ from dray.fields import Limits
 from dray.pod import Fault
 from dray.reason import Reason
 from dray.settings import Settings
-from dray.spec import JobSpec
+from dray.spec import JobSpec, Step
 
 
 def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
     """(field, fault) of everything in the job that is not allowed."""
     for number, step in enumerate(spec.steps):
-        where = f"steps[{number}]"
-        if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
-            yield f"{where}.source", Fault(Reason.IMAGE_NOT_ALLOWED, f"image {step.source} is none that is allowed here: {', '.join(settings.images)}")
-        for index, mount in enumerate(step.mounts):
-            if mount.hostPath not in (None, *settings.host_paths):  # none below them: a job could lay a link there, which the engine would follow
-                allowed = ", ".join(settings.host_paths) or "none"
-                yield f"{where}.mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is no path that is allowed here ({allowed})")
-        for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
-            if asked is not None and most is not None and asked > most:
-                unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
-                yield f"{where}.resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
+        for field, fault in _of_step(step, settings):
+            yield f"steps[{number}].{field}", fault
 
 
 def refusal(spec: JobSpec, step: int, settings: Settings) -> Fault | None:
     """The first fault of one step."""
-    return next((fault for field, fault in refusals(spec, settings) if field.startswith(f"steps[{step}].")), None)
+    return next((fault for _, fault in _of_step(spec.steps[step], settings)), None)
+
+
+def _of_step(step: Step, settings: Settings) -> Iterator[tuple[str, Fault]]:
+    if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
+        yield "source", Fault(Reason.IMAGE_NOT_ALLOWED, f"image {step.source} is none that is allowed here: {', '.join(settings.images)}")
+    for index, mount in enumerate(step.mounts):
+        if mount.hostPath not in (None, *settings.host_paths):  # none below them: a job could lay a link there, which the engine would follow
+            allowed = ", ".join(settings.host_paths) or "none"
+            yield f"mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is no path that is allowed here ({allowed})")
+    for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
+        if asked is not None and most is not None and asked > most:
+            unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
+            yield f"resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
 
 
 def limits(spec: JobSpec, step: int, settings: Settings) -> Limits:

@@ -1,6 +1,6 @@
 """One pass over one job: read the record and the pod, decide once, do that one thing, say whether anything is left.
 
-`loop.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
+`work.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
 another operator's by now: both mean again, later; nothing is half-done, since every action can be done twice.
 """
 
@@ -30,6 +30,7 @@ from dray.state import (
     Close,
     Finish,
     Forget,
+    Give,
     Kill,
     Launch,
     Open,
@@ -48,6 +49,7 @@ from dray.state import (
     inputless,
     remade,
     spoiled,
+    unfed,
 )
 from dray.store import Store
 
@@ -154,6 +156,8 @@ class Reconciler:
                 await self._backend.mark(job, mark, text)
             case Unmark(mark):
                 await self._backend.unmark(job, mark)
+            case Give():
+                await self._give(job)
             case Seed(step):
                 await self._seed(job, step)
             case Reopen(step):
@@ -205,13 +209,25 @@ class Reconciler:
         else:
             self._barred[step] = fault
 
+    async def _give(self, job: Job) -> None:
+        kept = await self._keeper.find_input(job)
+        try:
+            if kept is None:
+                raise Truncated
+            await self._backend.give(job, kept)
+        except Truncated:
+            log.warning("the job's input is not to be had as it came", extra={"job": job.id})
+            await self._save(unfed(job, self._clock()))
+
     async def _seed(self, job: Job, step: int) -> None:
         kept = await self._keeper.find(job, step)
-        if kept is None:
+        try:
+            if kept is None:
+                raise Truncated
+            await self._backend.seed(job, step, kept)
+        except Truncated:
             log.warning("the output of step %d is not kept", step + 1, extra={"job": job.id})
             await self._save(inputless(job, self._clock()))
-        else:
-            await self._backend.seed(job, step, kept)
 
     async def _tidy(self, job: Job, tidy: Tidy) -> None:
         await self._keeper.keep(job, tidy.key)

@@ -52,6 +52,7 @@ class Settings:
     ahead: int = 8
     log_cap: int = 16 * 2**20
     data_cap: int = 64 * 2**30
+    input_cap: int = 64 * 2**30
     disk_floor: int = 2**30
     images: tuple[str, ...] = ()
     host_paths: tuple[str, ...] = ()
@@ -233,6 +234,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_AHEAD": ("ahead", _count),
     "DRAY_LOG_CAP": ("log_cap", _size),
     "DRAY_DATA_CAP": ("data_cap", _size),
+    "DRAY_INPUT_CAP": ("input_cap", _size),
     "DRAY_DISK_FLOOR": ("disk_floor", _size),
     "DRAY_IMAGES": ("images", _patterns),
     "DRAY_HOST_PATHS": ("host_paths", _folders),

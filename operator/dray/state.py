@@ -80,6 +80,11 @@ class Seed:
 
 
 @dataclass(frozen=True, slots=True)
+class Give:
+    """Lay the job's input into the volume."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reopen:
     """Say again that the step ended well: the word that opens the gate after it is gone, as after a power cut."""
 
@@ -146,7 +151,7 @@ class Forget:
     """Remove the record of a deleted job, its log and its output."""
 
 
-Action = Save | Open | SetMark | Unmark | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
+Action = Save | Open | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
 
 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
@@ -449,11 +454,19 @@ def inputless(job: Job, now: int) -> Job:
     return job
 
 
+def unfed(job: Job, now: int) -> Job:
+    """The record of a job whose input is not to be had, or not as it came."""
+    words = "the job's input is damaged, or not in the output store of the operator that runs it (DRAY_OUTPUTS)"
+    return _failed(job, 0, now, Fault(Reason.INPUT_DAMAGED, words))
+
+
 def _seed(job: Job, pod: Pod) -> Action | None:
-    """A new pod of a job that goes on in its middle needs the output of the step before, and the word that it ended well."""
+    """The first step needs the job's input; a new pod of a job that goes on in its middle the output of the step before, and the word that it ended well."""
     before = job.current - 1
-    if not 0 < job.current < job.spec.pipe or job.stop or job.steps[job.current].started_at is not None:
+    if job.current >= job.spec.pipe or job.stop or job.steps[job.current].started_at is not None:
         return None
+    if job.current == 0:
+        return None if job.input is None or pod.given else Give()
     box = pod.boxes.get((before, job.steps[before].attempt))
     if box is None or box.status is None:
         return Seed(before)

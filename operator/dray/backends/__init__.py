@@ -4,7 +4,7 @@ A pod is a volume, a sandbox and one box for each attempt of a step, as docs/arc
 calls come one at a time; for different jobs side by side. Whoever calls may be killed between any two of them, or
 during one, and another process goes on: so every call that changes something can be made again, and again is the same.
 
-Order: `start` before all else. `open` before `launch`, `mark`, `seed`, `read_…` and `drop`; `pull` of a step before its
+Order: `start` before all else. `open` before `launch`, `mark`, `give`, `seed`, `read_…` and `drop`; `pull` of a step before its
 `launch`. A `Key` is (step, attempt); where only a step is given, its attempt is the record's.
 
 Absence: a box that is not there is absent from `look`'s answer. An engine that does not answer is `Unavailable`, never
@@ -89,6 +89,9 @@ class Backend(Protocol):
 
     async def reopen(self, job: Job, step: int) -> None:
         """Say once more that the step's attempt ended well, where a power cut took the word that opens the gate after it. Said already is fine."""
+
+    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
+        """Lay the job's input into the volume, and then open the first step's gate. Given already is fine; what raises leaves the gate shut."""
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
         """Lay the output of the step's attempt, which ended well in another pod, into this volume, and then open the gate after it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
 MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
-MAX_WRITE = 2**16  # bytes the agent takes at a time
+MAX_WRITE = 2**20  # bytes the agent takes at a time
+GIVEN_OUTPUT, GIVEN_STATUS, GIVEN_VERDICT = "input.1.out", "input.1.status", "input.verdict"  # what step 0 reads with `--input given`
 
 
 def binary() -> bytes:
@@ -41,15 +42,33 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
     return [RUNNER, "step", *given, *caps, *options, "--", *command]
 
 
-def output_file(step: int, attempt: int) -> str:
+def box_command(step: int, *, options: Sequence[str] = ()) -> list[str]:
+    """What a step's container runs where its attempts are ordered; `options` are those of `--input` and `--stop` that the orders will have."""
+    return [RUNNER, "box", "--dir", VOLUME_DIR, "--step", str(step), *options]
+
+
+def order(environment: Mapping[str, str], command: Sequence[str]) -> bytes:
+    """A launch file's content: the box runs this `step_command`, with this environment besides its container's."""
+    fields = [*(f"{name}={value}" for name, value in environment.items()), "", *command[2:]]
+    return b"".join(field.encode() + b"\0" for field in fields)
+
+
+def launch_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.launch"
+
+
+INPUT = "input"  # stands in a file's name where another's has the step
+
+
+def output_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.out"
 
 
-def status_file(step: int, attempt: int) -> str:
+def status_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.status"
 
 
-def verdict_file(step: int) -> str:
+def verdict_file(step: int | str) -> str:
     return f"{step}.verdict"
 
 
@@ -85,6 +104,11 @@ def verdicts(listing: bytes) -> frozenset[int]:
     """The steps whose verdict is in the agent's `look` reply."""
     names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
     return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+
+
+def given(listing: bytes) -> bool:
+    """Whether the job's input is told to be whole in the agent's `look` reply."""
+    return any(line.startswith(verdict_file(INPUT) + " ") for line in listing.decode(errors="replace").splitlines())
 
 
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:

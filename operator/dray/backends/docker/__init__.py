@@ -22,11 +22,11 @@ from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found, Images
 from dray.backends.docker.pool import Pool
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
-from dray.backends.docker.seed import reopen, seed
+from dray.backends.docker.seed import Name, of_input, of_step, reopen, seed
 from dray.backends.docker.view import Container, View, listed, look
 from dray.backends.docker.views import Views
 from dray.errors import Unavailable
-from dray.pod import Fault, Key, Mark, Pod, Shape, Stage
+from dray.pod import Fault, Key, Mark, Pod, Shape, Stage, Status
 from dray.reason import Reason
 from dray.record import Job
 from dray.settings import Settings
@@ -215,8 +215,14 @@ class DockerBackend:
         await reopen(self._agent(job), (step, job.steps[step].attempt))
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        state, sandbox = job.steps[step], names.sandbox(self._views.opened(job).pod)
-        await seed(self._engine, self._agent(job), sandbox, (step, state.attempt), state, output)
+        await self._seed(job, (step, job.steps[step].attempt), of_step(job.steps[step]), output)
+
+    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
+        assert job.input is not None  # who gives has one
+        await self._seed(job, (runner.INPUT, 1), of_input(job.input), content)
+
+    async def _seed(self, job: Job, name: Name, status: Status, content: AsyncIterator[bytes]) -> None:
+        await seed(self._engine, self._agent(job), names.sandbox(self._views.opened(job).pod), name, status, content)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         view = self._views.get(job.id)
