@@ -152,6 +152,14 @@ def test_a_pull_secret_opens_its_registry(registry: Callable[..., Registry], ima
     assert found(source, logins=from_secrets([wrong, right])).args == ("echo", "private")
 
 
+def test_a_registry_with_a_token_server_is_opened_by_a_login_for_it(registry: Callable[..., Registry], image: Built) -> None:
+    private = registry(tokens=True)
+    source = private.push(image("echo", "private"), "team/app")
+    assert found(source, logins=from_secrets([secret((private.address, USER, PASSWORD))])).args == ("echo", "private")
+    assert fault(source, logins=from_secrets([secret((private.address, USER, "wrong"))])).reason is Reason.IMAGE_NOT_FOUND
+    assert fault(source).reason is Reason.IMAGE_NOT_FOUND
+
+
 def test_the_operators_own_login_counts_after_the_jobs(
     registry: Callable[..., Registry], image: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
