@@ -35,7 +35,7 @@ class Settings:
     `takeover`: how much later one on another engine takes them (0: never). `keep_outputs`: up to which size outputs
     that are passed on are kept with the job. `keep_time`, `keep_jobs`: when finished jobs are removed (None: never).
     `kubernetes`: whether DrayJobs are dealt with, in `namespaces` (empty: all); `mirror_jobs`: the namespace in which
-    jobs that came another way are shown.
+    jobs that came another way are shown; `leader_lease`: by which Lease it is told whose turn it is (None: one of its own making).
     """
 
     host: str = "127.0.0.1"
@@ -69,6 +69,7 @@ class Settings:
     kubernetes: bool = False
     namespaces: tuple[str, ...] = ()
     mirror_jobs: str | None = None
+    leader_lease: str | None = None
 
     @property
     def outputs_url(self) -> str:
@@ -245,4 +246,5 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_KEEP_TIME": ("keep_time", _seconds),
     "DRAY_KEEP_JOBS": ("keep_jobs", _count),
     "DRAY_METRICS_PORT": ("metrics_port", _listening),
+    "DRAY_LEADER_LEASE": ("leader_lease", str),
 }

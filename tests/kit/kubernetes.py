@@ -37,8 +37,8 @@ class Refused(Exception):
     """kubectl ended with another exit code than 0."""
 
 
-def require_cluster() -> None:
-    """Skips where there is none, or no kubectl; sees to it that it has DrayJobs."""
+def require_kubectl() -> None:
+    """Skips where there is no cluster, or no kubectl."""
     if not os.environ.get("KUBECONFIG"):
         missing("kubernetes", "KUBECONFIG names no cluster")
     if shutil.which("kubectl") is None:
@@ -47,6 +47,11 @@ def require_cluster() -> None:
         kubectl("version", "--request-timeout=5s")
     except Refused as error:
         missing("kubernetes", str(error))
+
+
+def require_cluster() -> None:
+    """Skips where there is none; sees to it that it has DrayJobs."""
+    require_kubectl()
     kubectl("apply", "-f", str(ROOT / "crds" / "drayjob.yaml"))
     kubectl("wait", "--for=condition=Established", "crd/drayjobs.dray.io", "--timeout=30s")
 
