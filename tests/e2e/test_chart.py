@@ -79,7 +79,7 @@ def test_an_upgrade_and_a_rollback_lose_no_job_and_keep_token_and_password(relea
     release.helm("rollback", NAME, "1", "--wait", "--timeout", "200s")
     assert [release.output(job) for job in jobs] == ["one\ntwo\n"] * 3
     assert [release.kubectl("get", "secret", f"{NAME}-{name}", "-o", "jsonpath={.data}") for name in ("token", "redis")] == secrets
-    assert len(release.pods("api")) == 2
+    assert release.kubectl("get", "deployment", f"{NAME}-api", "-o", "jsonpath={.spec.replicas}") == "2"
 
 
 def test_uninstalling_leaves_what_keep_says_and_nothing_else(release: Release) -> None:
