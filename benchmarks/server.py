@@ -36,6 +36,9 @@ class Server:
         assert record["status"] != "error", record
         return bool(record["status"] == "complete")
 
+    def delete(self, job_id: str) -> None:
+        self._answer("DELETE", f"/jobs/{job_id}", None, 204)
+
     def run(self, images: Sequence[str], within: float = 120) -> str:
         """The id of a job posted and seen complete."""
         job_id, deadline = self.post(images), time.monotonic() + within
@@ -64,7 +67,7 @@ class Server:
             self._connection.close()
             status, answer = self._asked(method, path, body)
         assert status == expected, f"{method} {path}: {status} {answer[:500]!r}"
-        return json.loads(answer)
+        return json.loads(answer) if answer else None
 
     def _asked(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         self._connection.request(method, path, body)

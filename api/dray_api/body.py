@@ -16,8 +16,7 @@ MAX_DEPTH = 32  # arrays and objects within each other
 
 async def read(request: Request) -> bytes:
     """All of it. Raises TooLarge, at the latest once more than MAX_BODY has come, and ClientDisconnect."""
-    length = next(iter(params.header(request, b"content-length")), b"")
-    if length.isdigit() and (len(length) > 18 or int(length) > MAX_BODY):
+    if (params.length(request) or 0) > MAX_BODY:
         raise _too_large()
     body = bytearray()
     async for block in request.stream():
@@ -27,25 +26,25 @@ async def read(request: Request) -> bytes:
     return bytes(body)
 
 
-def decode(body: bytes) -> Any:
+def decode(body: bytes, what: str = "the body") -> Any:
     """The JSON value. Raises Malformed: what is wrong, and in which line and column (of bytes)."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Malformed(_undecodable(body) or f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        raise Malformed(_undecodable(body, what) or f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and deeper(value, MAX_DEPTH):
-        raise Malformed(f"the body is nested deeper than {MAX_DEPTH} levels")
+        raise Malformed(f"{what} is nested deeper than {MAX_DEPTH} levels")
     return value
 
 
-def _undecodable(body: bytes) -> str | None:
+def _undecodable(body: bytes, what: str) -> str | None:
     """What to say where not even the characters are right."""
     try:
         body.decode()
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
         column = error.start - body.rfind(b"\n", 0, error.start)
-        return f"the body is not UTF-8: byte 0x{body[error.start]:02x} at line {line}, column {column}"
+        return f"{what} is not UTF-8: byte 0x{body[error.start]:02x} at line {line}, column {column}"
     return None
 
 

@@ -100,11 +100,12 @@ async def events(store: Store, followers: Followers, job_id: str, index: int) ->
                 return
             except Unavailable:
                 await asyncio.sleep(_PAUSE)
-            if not await _within(news, HEARTBEAT):
+            if not await within(news, HEARTBEAT):
                 yield b":\n\n"
 
 
-async def _within(news: asyncio.Event, seconds: float) -> bool:
+async def within(news: asyncio.Event, seconds: float) -> bool:
+    """Whether it is set in time."""
     try:
         async with asyncio.timeout(seconds):
             return await news.wait()

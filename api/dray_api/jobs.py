@@ -92,7 +92,7 @@ def _reason(job: Job) -> dict[str, Any]:
 
 def _step(job: Job, number: int, piped: bool) -> dict[str, Any]:
     step, state = job.spec.steps[number], job.steps[number]
-    has_read = piped and number > 0 and state.bytes_in is not None
+    has_read = piped and state.bytes_in is not None
     seen = {
         "name": step.name,
         "source": step.source,
@@ -103,7 +103,7 @@ def _step(job: Job, number: int, piped: bool) -> dict[str, Any]:
         "finishedAt": rfc3339(state.finished_at),
         "bytesIn": state.bytes_in,
         "bytesOut": state.bytes_out,
-        "sha256In": (job.steps[number - 1].sha256 or None) if has_read else None,
+        "sha256In": (_sha256_in(job, number) or None) if has_read else None,
         "sha256Out": state.sha256 or None,
         "always": step.always,
         "attempts": [_past(past) for past in state.past],
@@ -113,6 +113,12 @@ def _step(job: Job, number: int, piped: bool) -> dict[str, Any]:
     if job.pins:
         seen["image"] = job.pins[number]
     return seen
+
+
+def _sha256_in(job: Job, number: int) -> str:
+    if number == 0:
+        return job.input.sha256 if job.input else ""
+    return job.steps[number - 1].sha256
 
 
 def _past(past: Past) -> dict[str, Any]:

@@ -37,6 +37,8 @@ _KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 _PREFLIGHT = _query("preflight", "have an operator find all images and secrets first, and pin the images to their digests", type="boolean", default=False)
+_JOB = {"name": "Dray-Job", "in": "header", "required": True, "description": "the job in JSON, on one line", "schema": {"type": "string"}}
+_WAIT = _query("wait", "false: answer as POST /jobs does, once the body is there", type="boolean", default=True)
 _ALWAYS = _query("always", "stop the steps marked always too", type="boolean", default=False)
 _LISTING = [
     _query("limit", "jobs at most", type="integer", minimum=1, maximum=params.MAX_PAGE, default=100),
@@ -54,6 +56,7 @@ _BODY = {"required": True, "description": "JSON, whatever its Content-Type", "co
 _LOCATION = {"Location": {"description": "the job's path", "schema": {"type": "string"}}}
 _LINK = {"Link": {"description": 'the next page, `rel="next"`; only where there is one', "schema": {"type": "string"}}}
 _OCTETS = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_OUTPUT = {"Content-Location": {"description": "the output's path, with the job's id", "schema": {"type": "string"}}}
 _FOLLOWED = {"text/event-stream": {"schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(LogLine)}}}
 
 OPERATIONS: dict[str, dict[str, Any]] = {
@@ -69,6 +72,21 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         ),
         "openapi_extra": {"parameters": [_PREFLIGHT, _KEY], "requestBody": _BODY},
     },
+    "filter": {
+        "summary": "Run a job as a filter: the body is its input, the answer its output",
+        "responses": {200: {"description": "what the last step passed on", "content": _OCTETS, "headers": _OUTPUT}, 201: _json("wait=false", ref(Posted))}
+        | _problems(
+            _400="Dray-Job is missing, or no JSON",
+            _401=_401,
+            _404="the job was deleted meanwhile",
+            _413="the body is over the limit (DRAY_INPUT_CAP)",
+            _422="as of POST /jobs; or, with job, the job failed by its own fault or was cancelled",
+            _502="with job: the job failed by the fault of what it ran on",
+            _503=_503,
+            _507="the output store has no room for the body",
+        ),
+        "openapi_extra": {"parameters": [_JOB, _WAIT, _PREFLIGHT, _KEY], "requestBody": {"description": "the first step's stdin", "content": _OCTETS}},
+    },
     "listing": {
         "summary": "The ids of all jobs, oldest first; with any parameter, a page of summaries",
         "responses": {
@@ -80,6 +98,17 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "show": {
         "summary": "How far a job is",
         "responses": {200: _json("the job", ref(JobRecord))} | _problems(_401=_401, _404=_404, _503=_503),
+        "openapi_extra": {"parameters": [_ID]},
+    },
+    "spec": {
+        "summary": "The job as it was posted, with its environment",
+        "responses": {200: _json("the job", ref(Posted))} | _problems(_401=_401, _404=_404, _503=_503),
+        "openapi_extra": {"parameters": [_ID]},
+    },
+    "input": {
+        "summary": "The input that came with a job by POST /filter",
+        "responses": {200: {"description": "the bytes", "content": _OCTETS}}
+        | _problems(_401=_401, _404="no such job, or it came without an input, or that is not in the output store", _503=_503),
         "openapi_extra": {"parameters": [_ID]},
     },
     "log": {

@@ -10,9 +10,10 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from dray import fields
-from dray.errors import FieldError, Invalid, NotFound
+from dray.errors import FieldError, Invalid, Malformed, NotFound
 from dray.record import Phase
-from dray.store import Filter
+from dray.spec import JobSpec
+from dray.store import Filter, IdempotencyKey
 from dray_api import jobs
 
 _FAR = 2**60  # further than any line, job or step
@@ -58,7 +59,7 @@ def header(request: Request, name: bytes) -> list[bytes]:
 
 
 def wants_events(request: Request) -> bool:
-    return any(b"text/event-stream" in given for given in header(request, b"accept"))
+    return any(b"text/event-stream" in given.lower() for given in header(request, b"accept"))
 
 
 def index_of(text: str | None) -> int:
@@ -109,9 +110,36 @@ def _filter(request: Request) -> Filter:
     return Filter(status, name, labels)
 
 
-def flag(request: Request, name: str) -> bool:
-    """`?name=true`; false where it is not given."""
-    return _one_of(name, query(request).get(name, "false"), ("true", "false")) == "true"
+def flag(request: Request, name: str, default: str = "false") -> bool:
+    """`?name=true`."""
+    return _one_of(name, query(request).get(name, default), ("true", "false")) == "true"
+
+
+class Wanted:
+    """How a new job is asked for: under which key, whether to look first. `what`: by which route."""
+
+    def __init__(self, request: Request, what: str) -> None:
+        self.key, self.preflight = idempotency_key(request), flag(request, "preflight")
+        self._what = what
+
+    def asked(self, wanted: JobSpec) -> IdempotencyKey | None:
+        """The request as a whole, but for a body that is an input."""
+        request = (self._what, str(self.preflight), wanted.model_dump_json(exclude_unset=True))
+        return None if self.key is None else IdempotencyKey.of(self.key, *request)
+
+
+def job(request: Request) -> bytes:
+    """What the header Dray-Job has: JSON, in ASCII or UTF-8. Raises Malformed."""
+    given = header(request, b"dray-job")
+    if len(given) != 1:
+        raise Malformed(f"exactly one Dray-Job header is needed, with the job in JSON; there are {len(given)}")
+    return given[0]
+
+
+def length(request: Request) -> int | None:
+    """Of the body, where that is said beforehand."""
+    found = next(iter(header(request, b"content-length")), b"")
+    return min(int(found[:19]), _FAR) if found.isdigit() else None
 
 
 def first_step(request: Request, steps: int) -> int:

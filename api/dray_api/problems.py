@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from dray.errors import DrayError, FieldError, Invalid, TooLarge, Unauthorized, Unavailable
+from dray.errors import DrayError, Invalid, TooLarge, Unauthorized, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = 1  # seconds
@@ -23,17 +23,15 @@ _HEADERS: Mapping[type[DrayError], Mapping[str, str]] = {
 }
 
 
-def problem(status: int, title: str, detail: str, errors: Sequence[FieldError] = (), headers: Mapping[str, str] | None = None) -> Response:
-    document: dict[str, object] = {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
-    if errors:
-        document["errors"] = [{"field": error.field, "message": error.message} for error in errors]
+def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None, **members: object) -> Response:
+    document: dict[str, object] = {"type": "about:blank", "title": title, "status": int(status), "detail": detail, **members}
     return Response(orjson.dumps(document), int(status), headers, MEDIA_TYPE)
 
 
 def of(error: DrayError) -> Response:
     """The document of an error of ours."""
-    errors = error.errors if isinstance(error, Invalid) else ()
-    return problem(error.status, error.title, str(error), errors, _HEADERS.get(type(error)))
+    members = {"errors": [{"field": each.field, "message": each.message} for each in error.errors]} if isinstance(error, Invalid) else {}
+    return problem(error.status, error.title, str(error), _HEADERS.get(type(error)), **members)
 
 
 def internal() -> Response:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from dray.errors import NotFound, NotKept
 from dray.outputs import Outputs
-from dray.record import Job, Phase, new_job, step_label
-from dray.store import SMALL_OUTPUT, IdempotencyKey, Kept, Store
+from dray.record import INPUT, Job, Phase, new_job, step_label
+from dray.store import SMALL_OUTPUT, IdempotencyKey, Kept, Laid, Store
 from dray_api import jobs
+from dray_api.uploads import uploaded
 
 
 def again(job: Job, first: int) -> Job:
@@ -17,32 +18,33 @@ def again(job: Job, first: int) -> Job:
     if any(state.phase is not Phase.COMPLETE for state in job.steps[:first]):
         raise NotKept(f"{step_label(job.spec, first)} never had its input: a step before it did not complete")
     new = new_job(jobs.new_id(), job.spec, time.time_ns() // 1000)
-    return replace(new, origin=job.id, pins=job.pins, steps=job.steps[:first] + new.steps[first:])
+    return replace(new, origin=job.id, pins=job.pins, steps=job.steps[:first] + new.steps[first:], input=job.input)
 
 
 async def create(store: Store, outputs: Outputs, new: Job, first: int, key: IdempotencyKey | None) -> str:
-    """Record it, with the output that step `first` reads; its id, or that of the job that the same request made before. Raises NotKept."""
+    """Record it, with a copy of what step `first` reads and of the job's input; its id, or that of the job that the same request made before.
+
+    The input in any case: where another engine goes on with the job it may begin anew. Raises NotKept.
+    """
     assert new.origin is not None
-    source = first - 1
+    sizes: dict[int | str, int] = {} if new.input is None else {INPUT: new.input.size}
+    if first > 0:
+        sizes[first - 1] = new.steps[first - 1].bytes_out or 0
+    small = Kept(new.origin, tuple(name for name, size in sizes.items() if size <= SMALL_OUTPUT))
+    large = [name for name in sizes if name not in small.names]
     try:
-        if first == 0:
-            return await store.create(new, key)
-        if (new.steps[source].bytes_out or 0) <= SMALL_OUTPUT:
-            return await store.create(new, key, Kept(new.origin, source))
-        return await _with_large_output(store, outputs, new, source, key)
+        if not large:
+            return await store.create(new, key, Laid(small))
+        async with uploaded(store, outputs, new.id) as laid:
+            for name in large:
+                await outputs.copy(new.origin, new.id, name)
+            laid.made = await store.create(new, key, Laid(small, uploaded=True))
+        return laid.made
     except (NotKept, NotFound):
-        raise NotKept(
-            f"the output of {step_label(new.spec, source)} is not kept: besides a job's last output, those of up to DRAY_KEEP_OUTPUTS bytes are"
-        ) from None
+        raise NotKept(_not_kept(new, first)) from None
 
 
-async def _with_large_output(store: Store, outputs: Outputs, new: Job, source: int, key: IdempotencyKey | None) -> str:
-    """Copied first, so that a job that is recorded has it. Where it is not recorded after all, the copy goes."""
-    made = None
-    try:
-        await outputs.copy(new.origin or "", new.id, source)
-        made = await store.create(new, key)
-    finally:
-        if made != new.id:
-            await outputs.remove(new.id)
-    return made
+def _not_kept(new: Job, first: int) -> str:
+    if first == 0:
+        return "the job's input is not kept, or not in the output store that this API was given (DRAY_OUTPUTS)"
+    return f"the output of {step_label(new.spec, first - 1)} is not kept: besides a job's last output, those of up to DRAY_KEEP_OUTPUTS bytes are"

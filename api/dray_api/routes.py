@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from dray import policy, spec
-from dray.errors import FieldError, Invalid, NotFinished, NotFound, Unavailable
+from dray.errors import DrayError, FieldError, Invalid, NotFinished, NotFound, Unavailable
 from dray.outputs import Outputs
-from dray.record import FINAL, Job, Phase, new_job
+from dray.record import FINAL, INPUT, Job, Phase, new_job
 from dray.settings import Settings
 from dray.store import SMALL_OUTPUT, IdempotencyKey, Store
-from dray_api import answers, body, follow, jobs, metrics, params, rerun
+from dray_api import answers, body, filters, follow, jobs, metrics, params, problems, rerun
 
 _READY_WITHIN = 5.0  # seconds
 _PREFLIGHT_WITHIN = 30.0
@@ -44,22 +45,53 @@ class Routes:
     # --- jobs made
 
     async def create(self, request: Request) -> Response:
-        key, preflight = params.idempotency_key(request), params.flag(request, "preflight")
-        wanted = spec.parse(body.decode(await body.read(request)))
-        self._allow(wanted)
-        job = new_job(jobs.new_id(), wanted, time.time_ns() // 1000)
-        if preflight:
+        wanted = params.Wanted(request, "create")
+        job = await self._new(wanted, body.decode(await body.read(request)))
+        made = await self._store.create(job, wanted.asked(job.spec))
+        return answers.json(jobs.posted(made, job.spec), 201, {"Location": f"/jobs/{made}"})
+
+    async def filter(self, request: Request) -> Response:
+        given = filters.Body(request, self._settings, self._outputs)
+        try:
+            wanted, wait = params.Wanted(request, "filter"), params.flag(request, "wait", "true")
+            job = await self._new(wanted, body.decode(params.job(request), "Dray-Job"))
+            made = await filters.take(self._store, self._outputs, job, given, wanted.asked(job.spec))
+        except DrayError as error:
+            return problems.of(error) if given.read else answers.Early(problems.of(error))
+        if not wait:
+            return answers.json(jobs.posted(made, job.spec), 201, {"Location": f"/jobs/{made}"})
+        return await self._filtered(request, made, wanted.key)
+
+    async def _filtered(self, request: Request, job_id: str, key: str | None) -> Response:
+        try:
+            job = await filters.ended(self._store, self._followers, request, job_id)
+        except ClientDisconnect:
+            if key is None:  # with one it can come back
+                with suppress(DrayError):
+                    await self._store.cancel(job_id)
+            raise
+        if job.phase is Phase.ERROR:
+            return filters.failure(job)
+        answer = await self._output(job, job.spec.pipe - 1, _output_size(job))
+        answer.headers["Content-Location"] = f"/jobs/{job_id}/output"
+        return answer
+
+    async def _new(self, wanted: params.Wanted, given: object) -> Job:
+        """Raises Invalid where it is no job, or one that the settings or a preflight refuse."""
+        job = new_job(jobs.new_id(), spec.parse(given), time.time_ns() // 1000)
+        self._allow(job.spec)
+        if wanted.preflight:
             async with self._preflights:
-                job = replace(job, pins=await self._store.preflight(wanted, _PREFLIGHT_WITHIN))
-        made = await self._store.create(job, _request(key, "create", str(preflight), wanted.model_dump_json(exclude_unset=True)))
-        return answers.json(jobs.posted(made, wanted), 201, {"Location": f"/jobs/{made}"})
+                job = replace(job, pins=await self._store.preflight(job.spec, _PREFLIGHT_WITHIN))
+        return job
 
     async def rerun(self, request: Request) -> Response:
         key, job = params.idempotency_key(request), await self._store.get(params.job_id(request))
         first = params.first_step(request, job.spec.pipe)
         self._allow(job.spec)
         new = rerun.again(job, first)
-        made = await rerun.create(self._store, self._outputs, new, first, _request(key, "rerun", job.id, str(first)))
+        asked = None if key is None else IdempotencyKey.of(key, "rerun", job.id, str(first))
+        made = await rerun.create(self._store, self._outputs, new, first, asked)
         return answers.json(jobs.posted(made, job.spec) | {"rerunOf": job.id}, 201, {"Location": f"/jobs/{made}"})
 
     def _allow(self, wanted: spec.JobSpec) -> None:
@@ -82,6 +114,10 @@ class Routes:
         job_id = params.job_id(request)
         return answers.encoded(jobs.shown(job_id, await self._store.get_raw(job_id)))
 
+    async def spec(self, request: Request) -> Response:
+        job = await self._store.get(params.job_id(request))
+        return answers.json(jobs.posted(job.id, job.spec))
+
     async def log(self, request: Request) -> Response:
         if params.wants_events(request):
             return await answers.events(follow.events(self._store, self._followers, params.job_id(request), params.resumed_at(request)))
@@ -103,19 +139,25 @@ class Routes:
             raise NotFound(f"step {step + 1} of job {job.id} has no output: it is marked always, or has not completed")
         return await self._output(job, step, state.bytes_out)
 
-    async def _output(self, job: Job, step: int, size: int) -> Response:
-        if size > SMALL_OUTPUT:
-            return await self._large_output(job, step, size)
-        kept = await self._store.small_output(job.id, step)
-        if kept is None:
-            raise _not_kept(job, step)
-        return Response(kept, media_type="application/octet-stream")
+    async def input(self, request: Request) -> Response:
+        job = await self._store.get(params.job_id(request))
+        if job.input is None:
+            raise NotFound(f"job {job.id} came without an input")
+        return await self._output(job, INPUT, job.input.size)
 
-    async def _large_output(self, job: Job, step: int, size: int) -> Response:
+    async def _output(self, job: Job, name: int | str, size: int) -> Response:
+        if size > SMALL_OUTPUT:
+            return await self._large_output(job, name, size)
+        kept = await self._store.small_output(job.id, name)
+        if kept is None:
+            raise _not_kept(job, name)
+        return answers.few_octets(kept)
+
+    async def _large_output(self, job: Job, name: int | str, size: int) -> Response:
         try:
-            return await answers.octets(self._outputs.read(job.id, step), size)
+            return await answers.octets(self._outputs.read(job.id, name), size)
         except NotFound:
-            raise _not_kept(job, step, ", or not in the output store that this API was given (DRAY_OUTPUTS)") from None
+            raise _not_kept(job, name, ", or not in the output store that this API was given (DRAY_OUTPUTS)") from None
 
     # --- jobs ended
 
@@ -144,18 +186,16 @@ class Routes:
         return Response(await metrics.page(self._store), media_type=metrics.MEDIA_TYPE)
 
 
-def _request(key: str | None, *request: str) -> IdempotencyKey | None:
-    return None if key is None else IdempotencyKey.of(key, *request)
-
-
 def _next(request: Request, cursor: int) -> str:
     """The request's own path and query, with another cursor."""
     kept = [(name, value) for name, value in params.query(request).multi_items() if name != "cursor"]
     return f"{request.scope['raw_path'].decode('ascii')}?{urlencode([*kept, ('cursor', str(cursor))])}"
 
 
-def _not_kept(job: Job, step: int, else_: str = "") -> NotFound:
-    return NotFound(f"the output of step {step + 1} of job {job.id} is not kept (DRAY_KEEP_OUTPUTS){else_}")
+def _not_kept(job: Job, name: int | str, else_: str = "") -> NotFound:
+    if isinstance(name, str):
+        return NotFound(f"the {name} of job {job.id} is not kept{else_}")
+    return NotFound(f"the output of step {name + 1} of job {job.id} is not kept (DRAY_KEEP_OUTPUTS){else_}")
 
 
 def _output_size(job: Job) -> int:

@@ -128,6 +128,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[ProblemField] = _sometimes("only of 422")
+    job: JobRecord = _sometimes("the job that failed: only of POST /filter")
 
 
 MODELS = (Posted, Listed, Summary, JobRecord, Log, LogLine, Health, Problem)

@@ -107,6 +107,13 @@ class Unavailable(DrayError):
     title = "Unavailable"
 
 
+class Full(Unavailable):
+    """The output store has no room, now."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    title = "Insufficient storage"
+
+
 class Stale(DrayError):
     """The record changed since it was read: read it again and decide anew."""
 

@@ -12,7 +12,7 @@ from dray.backends import Backend
 from dray.errors import NotFound
 from dray.outputs import Outputs
 from dray.pod import Key
-from dray.record import Job, Phase, StepState
+from dray.record import INPUT, Job, Phase
 from dray.settings import Settings
 from dray.store import SMALL_OUTPUT, Store
 
@@ -31,8 +31,7 @@ class Keeper:
     async def keep_last(self, job: Job) -> int:
         """The job's output; its size. Raises Truncated or FileNotFoundError where it is not as it was when its step ended."""
         step = job.spec.pipe - 1
-        if (step, job.steps[step].attempt) not in self._kept:
-            await self._keep(job, step)
+        await self.keep_whole(job, step)
         return job.steps[step].bytes_out or 0
 
     async def keep(self, job: Job, key: Key) -> None:
@@ -47,6 +46,11 @@ class Keeper:
         except (Truncated, FileNotFoundError):
             return
 
+    async def keep_whole(self, job: Job, step: int) -> None:
+        """The output of a step, whatever its size. Raises as `keep_last` does."""
+        if (step, job.steps[step].attempt) not in self._kept:
+            await self._keep(job, step)
+
     async def keep_all(self, job: Job) -> None:
         """The small ones together, as the job's end waits for them; of the large ones one at a time, as each takes memory."""
         small = [step for step in range(job.spec.pipe - 1) if (job.steps[step].bytes_out or 0) <= SMALL_OUTPUT]
@@ -55,21 +59,29 @@ class Keeper:
             await self.keep(job, (step, job.steps[step].attempt))
 
     async def find(self, job: Job, step: int) -> AsyncIterator[bytes] | None:
-        """A kept output, block by block; None where it is not kept."""
+        """A kept output, block by block; None where it is not kept. Raises Truncated, before its end, where it is not as it was."""
         state = job.steps[step]
-        if (state.bytes_out or 0) <= SMALL_OUTPUT:
-            output = await self._store.small_output(job.id, step)
-            return None if output is None else _exactly(_one(output), state)
-        blocks = self._outputs.read(job.id, step)
+        return await self._find(job, step, state.bytes_out or 0, state.sha256)
+
+    async def find_input(self, job: Job) -> AsyncIterator[bytes] | None:
+        """The same of the job's input."""
+        assert job.input is not None  # decide: else there is none to give
+        return await self._find(job, INPUT, *job.input)
+
+    async def _find(self, job: Job, name: int | str, size: int, sha256: str) -> AsyncIterator[bytes] | None:
+        if size <= SMALL_OUTPUT:
+            output = await self._store.small_output(job.id, name)
+            return None if output is None else _exactly(_one(output), size, sha256)
+        blocks = self._outputs.read(job.id, name)
         try:
             first = await anext(blocks, b"")
         except NotFound:
             return None
-        return _exactly(_joined(first, blocks), state)
+        return _exactly(_joined(first, blocks), size, sha256)
 
     async def _keep(self, job: Job, step: int) -> None:
         state = job.steps[step]
-        blocks = _exactly(self._backend.read_output(job, step), state)
+        blocks = _exactly(self._backend.read_output(job, step), state.bytes_out or 0, state.sha256)
         if (state.bytes_out or 0) <= SMALL_OUTPUT:
             await self._store.keep_output(job, step, b"".join([block async for block in blocks]))
         else:
@@ -77,16 +89,16 @@ class Keeper:
         self._kept.add((step, state.attempt))
 
 
-async def _exactly(blocks: AsyncIterator[bytes], state: StepState) -> AsyncIterator[bytes]:
-    """The blocks; raises Truncated unless they end after as many bytes, with the same hash, as the runner noted."""
-    left, hashed = state.bytes_out or 0, hashlib.sha256()
+async def _exactly(blocks: AsyncIterator[bytes], size: int, sha256: str) -> AsyncIterator[bytes]:
+    """The blocks; raises Truncated unless they end after as many bytes, with the same hash, as was noted ("": none was)."""
+    left, hashed = size, hashlib.sha256()
     async for block in blocks:
         left -= len(block)
         if left < 0:
             break
         hashed.update(block)
         yield block
-    if left or (state.sha256 and hashed.hexdigest() != state.sha256):
+    if left or (sha256 and hashed.hexdigest() != sha256):
         raise Truncated
 
 

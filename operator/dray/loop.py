@@ -1,6 +1,6 @@
 """The loop: which jobs are worked on, and when.
 
-Each job that this operator owns has one `_Work`, a task that makes passes over it (`reconcile.py`) whenever it is woken,
+Each job that this operator owns has one `Work`, a task that makes passes over it (`reconcile.py`) whenever it is woken,
 until nothing is left to do, beside one that ships its log. A wake-up is only an id: from Redis (a job came or a client
 told something of one), from the backend (something of its pod changed), from the time, or from the resync, which looks
 at everything now and then. Waiting jobs begin in order of arrival, as many at once as the settings say.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -21,14 +20,15 @@ from typing import Any
 
 from dray import metrics
 from dray.backends import Backend, Claims
-from dray.errors import Invalid, NotFound, Stale, Unavailable
+from dray.errors import Invalid, NotFound, Unavailable
 from dray.outputs import Outputs
 from dray.preflight import preflight
 from dray.reconcile import Reconciler, Tools
 from dray.settings import Drain, Settings
 from dray.spec import JobSpec
 from dray.store import Store
-from dray.tasks import end
+from dray.tasks import end, until
+from dray.work import Work
 
 log = logging.getLogger(__name__)
 _RESYNC = 10.0  # seconds between looks at everything
@@ -44,7 +44,7 @@ class Loop:
 
     def __init__(self, name: str, settings: Settings, store: Store, backend: Backend, outputs: Outputs) -> None:
         self._name, self._settings, self._store, self._backend, self._outputs = name, settings, store, backend, outputs
-        self._works: dict[str, _Work] = {}
+        self._works: dict[str, Work] = {}
         self._filling, self._sweeping = asyncio.Event(), asyncio.Event()
         self._draining = False
         self._holds_until = 0.0  # by the monotonic clock, which goes on while a process is paused: our lease
@@ -54,15 +54,9 @@ class Loop:
 
     async def run(self, told: asyncio.Event) -> None:
         """Until told to end. Raises BadSetting where the engine cannot be worked with."""
-        operating, waiting = asyncio.create_task(self._operate()), asyncio.create_task(told.wait())
         try:
-            await asyncio.wait([operating, waiting], return_when=asyncio.FIRST_COMPLETED)
-            if operating.done():
-                operating.result()
-            elif self._settings.drain is Drain.FINISH:
-                await self._drain(operating)
+            await until(told, self._operate(), self._drain if self._settings.drain is Drain.FINISH else None)
         finally:
-            await end(operating, waiting)
             await self._stop()
 
     @property
@@ -80,7 +74,8 @@ class Loop:
     async def _operate(self) -> None:
         await _until_available(self._prepare, "starting")
         log.info("operator %s ready, %d jobs at once", self._name, self._settings.jobs)
-        sources = (self._lease, self._hear_store, self._hear_backend, self._resync, self._fill, self._answer, self._retain, self._sweep)
+        hearing = (self._hear_store, self._hear_backend)
+        sources = (self._lease, *hearing, self._resync, self._fill, self._answer, self._retain, self._sweep, self._clear)
         tasks = [asyncio.create_task(_for_ever(source)) for source in sources]
         try:
             await asyncio.gather(*tasks)
@@ -205,9 +200,9 @@ class Loop:
     def _running(self) -> int:
         return sum(not work.over for work in self._works.values())
 
-    def _work(self, job_id: str) -> _Work:
+    def _work(self, job_id: str) -> Work:
         if job_id not in self._works:
-            self._works[job_id] = _Work(Reconciler(job_id, self._tools), self._filling.set, lambda: self._done(job_id))
+            self._works[job_id] = Work(Reconciler(job_id, self._tools), self._filling.set, lambda: self._done(job_id))
         return self._works[job_id]
 
     def _done(self, job_id: str) -> None:
@@ -223,6 +218,15 @@ class Loop:
                     await self._sweeping.wait()
             self._sweeping.clear()
             await self._backend.sweep(self._claims)
+
+    async def _clear(self) -> None:
+        """Remove what was uploaded for jobs that were never recorded: its API died."""
+        while True:
+            for job_id in await self._store.abandoned(_OUTDATED):
+                await self._outputs.remove(job_id)
+                await self._store.uploaded_nothing(job_id)
+                log.info("removed what was uploaded for a job that never came", extra={"job": job_id})
+            await asyncio.sleep(_RESYNC)
 
     async def _answer(self) -> None:
         """Questions of the API about a job to be: can its images be had, are its secrets here."""
@@ -259,69 +263,6 @@ class Loop:
             if len(outdated) < _OUTDATED:
                 await asyncio.sleep(_RESYNC)
         await asyncio.Event().wait()
-
-
-class _Work:
-    """One job's tasks. `freed` is called when the job has ended, `done` when nothing is left to do for it."""
-
-    def __init__(self, reconciler: Reconciler, freed: Callable[[], None], done: Callable[[], None]) -> None:
-        self._reconciler, self._freed, self._done = reconciler, freed, done
-        self._woken = asyncio.Event()
-        self.task = asyncio.create_task(self._run())
-
-    @property
-    def over(self) -> bool:
-        return self._reconciler.over
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    def reread(self) -> None:
-        self._reconciler.forget()
-        self._woken.set()
-
-    async def _run(self) -> None:
-        shipping = asyncio.create_task(self._reconciler.shipper.run())
-        pause = _FIRST_PAUSE
-        try:
-            while not self._reconciler.done:
-                await self._wait()
-                if await self._passes():
-                    pause = _FIRST_PAUSE
-                else:
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-                    pause = min(2 * pause, _LAST_PAUSE)
-                    self._woken.set()
-        finally:
-            await end(shipping)
-        self._done()
-
-    async def _wait(self) -> None:
-        """Until it is woken, or something is due."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._reconciler.pause):
-                await self._woken.wait()
-        self._woken.clear()
-
-    async def _passes(self) -> bool:
-        """Passes until nothing is due; False when one met something that does not answer."""
-        extra = {"job": self._reconciler.job_id}
-        try:
-            while await self._reconciler.step():
-                if self.over:
-                    self._freed()
-        except Stale:
-            self._reconciler.forget()
-            self._woken.set()
-        except Unavailable as error:
-            self._reconciler.forget()
-            log.warning("backing off: %s", error, extra=extra)
-            return False
-        except Exception:
-            self._reconciler.forget()
-            log.exception("a pass failed; backing off", extra=extra)
-            return False
-        return True
 
 
 async def _for_ever(source: Callable[[], Coroutine[Any, Any, None]]) -> None:

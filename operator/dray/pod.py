@@ -58,6 +58,7 @@ class Shape(StrEnum):
     """Of a job's pod. Only when it is OPEN are the traces in its volume known."""
 
     ABSENT = "absent"  # no volume
+    OPENING = "opening"  # being made: nothing in it can have begun
     SHUT = "shut"  # a volume, but no running sandbox
     OPEN = "open"
 
@@ -91,6 +92,9 @@ class Pod:
     """All that stands for one job: boxes and images by (step, attempt) (absent: not asked for yet), steps with a verdict, marks.
 
     A fault among the images bars its attempt: the image cannot be had, the engine will not start it, or this operator may not.
+    `given`: the job's input lies in the volume, whole.
+    `spent`: steps whose box has ended in a pod that cannot have another one. `gone`: why the cluster took the whole pod
+    with its volume, or did not bring it up; then `boxes` are of the attempts that may have begun in it.
     """
 
     shape: Shape = Shape.ABSENT
@@ -98,3 +102,6 @@ class Pod:
     images: Mapping[Key, Image | Fault] = field(default_factory=dict)
     marks: frozenset[Mark] = frozenset()
     verdicts: frozenset[int] = frozenset()
+    given: bool = False
+    spent: frozenset[int] = frozenset()
+    gone: Fault | None = None

@@ -11,29 +11,53 @@ from fnmatch import fnmatchcase
 from dray.fields import Limits
 from dray.pod import Fault
 from dray.reason import Reason
-from dray.settings import Settings
-from dray.spec import JobSpec
+from dray.settings import Runs, Settings
+from dray.spec import OBJECT_NAMESPACE, JobSpec, Step
 
 
 def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
     """(field, fault) of everything in the job that is not allowed."""
+    yield from _of_backend(spec, settings)
     for number, step in enumerate(spec.steps):
-        where = f"steps[{number}]"
-        if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
-            yield f"{where}.source", Fault(Reason.IMAGE_NOT_ALLOWED, f"image {step.source} is none that is allowed here: {', '.join(settings.images)}")
-        for index, mount in enumerate(step.mounts):
-            if mount.hostPath not in (None, *settings.host_paths):  # none below them: a job could lay a link there, which the engine would follow
-                allowed = ", ".join(settings.host_paths) or "none"
-                yield f"{where}.mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is no path that is allowed here ({allowed})")
-        for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
-            if asked is not None and most is not None and asked > most:
-                unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
-                yield f"{where}.resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
+        for field, fault in _of_step(step, settings):
+            yield f"steps[{number}].{field}", fault
 
 
 def refusal(spec: JobSpec, step: int, settings: Settings) -> Fault | None:
-    """The first fault of one step."""
-    return next((fault for field, fault in refusals(spec, settings) if field.startswith(f"steps[{step}].")), None)
+    """The first fault of one step; the first step has those of the whole job too."""
+    faults = (*(_of_backend(spec, settings) if step == 0 else ()), *_of_step(spec.steps[step], settings))
+    return next((fault for _, fault in faults), None)
+
+
+def _of_step(step: Step, settings: Settings) -> Iterator[tuple[str, Fault]]:
+    if settings.images and not any(fnmatchcase(_full(step.source), pattern) or fnmatchcase(step.source, pattern) for pattern in settings.images):
+        yield "source", Fault(Reason.IMAGE_NOT_ALLOWED, f"image {step.source} is none that is allowed here: {', '.join(settings.images)}")
+    for index, mount in enumerate(step.mounts):
+        if mount.hostPath not in (None, *settings.host_paths):  # none below them: a job could lay a link there, which the engine would follow
+            allowed = ", ".join(settings.host_paths) or "none"
+            yield f"mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is no path that is allowed here ({allowed})")
+    for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
+        if asked is not None and most is not None and asked > most:
+            unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
+            yield f"resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
+    if step.resources.pids is not None and settings.backend is Runs.KUBERNETES:
+        yield "resources.pids", Fault(Reason.NOT_SUPPORTED, "Kubernetes has no limit of processes for one container")
+
+
+def _of_backend(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
+    """What the job asks for and its backend cannot do, or not here."""
+    asked = spec.kubernetes
+    if settings.backend is not Runs.KUBERNETES:
+        if asked is not None:
+            yield "kubernetes", Fault(Reason.NOT_SUPPORTED, "jobs run on Docker here, not on Kubernetes")
+        return
+    if spec.network != "bridge":
+        yield "network", Fault(Reason.NOT_SUPPORTED, "a pod on Kubernetes has the cluster's network: only bridge, the default, can be said here")
+    own = spec.labels.get(OBJECT_NAMESPACE)
+    if asked is not None and asked.namespace not in ((None, own) if own else (None, settings.job_namespace, *settings.job_namespaces)):
+        yield "kubernetes.namespace", Fault(Reason.NOT_SUPPORTED, f"{asked.namespace} is no namespace that is allowed here")
+    if asked is not None and asked.root and not settings.root:
+        yield "kubernetes.root", Fault(Reason.NOT_SUPPORTED, "images that run as root are not allowed here")
 
 
 def limits(spec: JobSpec, step: int, settings: Settings) -> Limits:

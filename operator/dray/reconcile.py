@@ -1,6 +1,6 @@
 """One pass over one job: read the record and the pod, decide once, do that one thing, say whether anything is left.
 
-`loop.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
+`work.py` calls it. Raises Unavailable when something does not answer and Stale when the record changed under it, or is
 another operator's by now: both mean again, later; nothing is half-done, since every action can be done twice.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -30,11 +31,13 @@ from dray.state import (
     Close,
     Finish,
     Forget,
+    Give,
     Kill,
     Launch,
     Open,
     Pull,
     Remake,
+    Renew,
     Reopen,
     Retire,
     Rules,
@@ -47,7 +50,9 @@ from dray.state import (
     due,
     inputless,
     remade,
+    renewed,
     spoiled,
+    unfed,
 )
 from dray.store import Store
 
@@ -150,10 +155,14 @@ class Reconciler:
                 name = await self._backend.open(job)
                 if (job.pod, job.engine) != (name, self._rules.engine):
                     await self._save(replace(job, pod=name, engine=self._rules.engine))
+            case Renew(kept):
+                await self._renew(job, kept)
             case SetMark(mark, text):
                 await self._backend.mark(job, mark, text)
             case Unmark(mark):
                 await self._backend.unmark(job, mark)
+            case Give():
+                await self._give(job)
             case Seed(step):
                 await self._seed(job, step)
             case Reopen(step):
@@ -192,7 +201,7 @@ class Reconciler:
 
     async def _launch(self, job: Job, step: int) -> None:
         try:
-            given = await launching(job, step, self._secrets)
+            given = await launching(job, step, self._secrets, self._backend.resolves)
         except NoSecret as error:
             self._bar(step, Fault(Reason.SECRET_NOT_FOUND, str(error), early=step != job.current))
         else:
@@ -205,13 +214,31 @@ class Reconciler:
         else:
             self._barred[step] = fault
 
+    async def _give(self, job: Job) -> None:
+        kept = await self._keeper.find_input(job)
+        try:
+            if kept is None:
+                raise Truncated
+            await self._backend.give(job, kept)
+        except Truncated:
+            log.warning("the job's input is not to be had as it came", extra={"job": job.id})
+            await self._save(unfed(job, self._clock()))
+
     async def _seed(self, job: Job, step: int) -> None:
         kept = await self._keeper.find(job, step)
-        if kept is None:
+        try:
+            if kept is None:
+                raise Truncated
+            await self._backend.seed(job, step, kept)
+        except Truncated:
             log.warning("the output of step %d is not kept", step + 1, extra={"job": job.id})
             await self._save(inputless(job, self._clock()))
-        else:
-            await self._backend.seed(job, step, kept)
+
+    async def _renew(self, job: Job, kept: int | None) -> None:
+        if kept is not None:
+            with suppress(Truncated, FileNotFoundError):  # then there is nothing to go on from, as will be seen
+                await self._keeper.keep_whole(job, kept)
+        await self._save(renewed(job))
 
     async def _tidy(self, job: Job, tidy: Tidy) -> None:
         await self._keeper.keep(job, tidy.key)
@@ -226,16 +253,16 @@ class Reconciler:
                 await self.shipper.drain(seen)
                 await self._keeper.keep_all(seen)
             if seen.phase is Phase.COMPLETE:
-                seen = await self._with_output(seen)
+                seen = await self._with_output(seen, pod.gone)
             if seen.failed is not None:
                 seen = replace(seen, stderr=await self._store.stderr(seen.id, (seen.failed, seen.steps[seen.failed].attempt)))
         await self._save(seen)
 
-    async def _with_output(self, job: Job) -> Job:
+    async def _with_output(self, job: Job, gone: Fault | None) -> Job:
         try:
             return replace(job, output=await self._keeper.keep_last(job))
         except (Truncated, FileNotFoundError):
-            return spoiled(job, self._clock())
+            return spoiled(job, self._clock(), gone)
 
 
 def _tell(before: Job | None, after: Job) -> None:

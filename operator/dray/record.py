@@ -89,15 +89,24 @@ class Beside(NamedTuple):
     version: int = 0
 
 
+class Input(NamedTuple):
+    """What came with a job for its first step to read: how many bytes, and their hash in hex."""
+
+    size: int
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The record. `pod` names what the backend made for it, on `engine` (None: nothing yet); `version` counts its saves.
+    """The record. `pod` names what the backend made for it, on `engine` (None: nothing yet); `pods` counts those that
+    went away before; `version` counts its saves.
 
     `owner`, `fence`: the operator that works on it, and the token under which it took it. `pins`: by step, the image's digest to run instead of its
     source, where the client asked for that. `stop`, `stopped_at`: why and since when its steps are being stopped;
     `halted_at`: those marked always too. `reason`, `message`, `failed`: of the step that decided the outcome, from when
     it is decided on; steps marked always may still run then. `stderr`: the last lines of that step's.
     `output`: bytes of the last piped step's output, once it is kept. `origin`: the job that this is a rerun of.
+    `input`: None: the first step reads nothing.
     """
 
     id: str
@@ -116,9 +125,11 @@ class Job:
     stop: Reason | None = None
     stopped_at: int | None = None
     halted_at: int | None = None
+    pods: int = 0
     failed: int | None = None
     stderr: tuple[str, ...] = ()
     origin: str | None = None
+    input: Input | None = None
     told: Told = NOTHING_TOLD
     owner: str | None = None
     fence: int = 0
@@ -144,7 +155,8 @@ class Job:
 
     def dump(self) -> dict[str, Any]:
         """What the operator records, as JSON values; the rest is kept beside it."""
-        return {name: getattr(self, name) for name in _KEPT} | {"steps": [state.dump() for state in self.steps]}
+        given = None if self.input is None else list(self.input)
+        return {name: getattr(self, name) for name in _KEPT} | {"steps": [state.dump() for state in self.steps], "input": given}
 
     @classmethod
     def load(cls, job_id: str, spec: JobSpec, state: dict[str, Any], beside: Beside) -> Job:
@@ -152,6 +164,7 @@ class Job:
         kept = {name: state[name] for name in _KEPT if name in state}
         kept |= {name: Reason(kept[name]) for name in ("reason", "stop") if kept.get(name)}
         kept |= {name: tuple(kept[name]) for name in ("pins", "stderr") if name in kept}
+        kept |= {"input": Input(*kept["input"])} if kept.get("input") else {}
         kept |= {"phase": Phase(state["phase"]), "steps": tuple(StepState.load(fields) for fields in state["steps"])}
         return cls(id=job_id, spec=spec, **beside._asdict(), **kept)
 
@@ -161,6 +174,10 @@ _KEPT = tuple(name for name in Job.__dataclass_fields__ if name not in ("id", "s
 
 def new_job(job_id: str, spec: JobSpec, now: int) -> Job:
     return Job(job_id, spec, now, steps=(StepState(),) * len(spec.steps))
+
+
+INPUT = "input"
+"""How a job's input is called where its steps' outputs are called by their numbers."""
 
 
 def step_label(spec: JobSpec, step: int) -> str:

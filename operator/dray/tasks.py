@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 
@@ -17,3 +19,27 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         await asyncio.wait(left, timeout=0.5)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(told: asyncio.Event, work: Coroutine[Any, Any, None], drain: Callable[[asyncio.Task[None]], Coroutine[Any, Any, None]] | None = None) -> None:
+    """The work until it is told to end, or until it fails. Then `drain` may wait for what is to be finished; the work goes on meanwhile."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        elif drain is not None:
+            await drain(working)
+    finally:
+        await end(working, waiting)
+
+
+async def finished(work: Coroutine[Any, Any, None]) -> None:
+    """The work, to its end even where this is cancelled meanwhile: for what must not be left half done."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.shield(working)
+    finally:
+        while not working.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])

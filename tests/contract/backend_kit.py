@@ -23,7 +23,7 @@ from dray.backends.docker import DockerBackend
 from dray.backends.fake import FakeBackend, World
 from dray.errors import Unavailable
 from dray.pod import Box, Image, Pod, Stage
-from dray.record import Job, Phase, new_job
+from dray.record import Input, Job, Phase, new_job
 from dray.settings import Settings
 from dray.spec import parse
 from kit.images import Images
@@ -172,10 +172,23 @@ async def blocks(*content: bytes) -> AsyncIterator[bytes]:
         yield block
 
 
+class BrokenOffError(Exception):
+    """What is kept can no longer be read."""
+
+
+async def broken_off(start: bytes) -> AsyncIterator[bytes]:
+    yield start
+    raise BrokenOffError
+
+
 def half_done(job: Job, given: bytes) -> Job:
     """The job, whose first step gave that in its third attempt, elsewhere."""
     state = replace(job.steps[0], phase=Phase.COMPLETE, attempt=3, exit_code=0, bytes_in=0, bytes_out=len(given), started_at=5, finished_at=7)
     return job.with_step(0, replace(state, sha256=hashlib.sha256(given).hexdigest()))
+
+
+def with_input(job: Job, content: bytes) -> Job:
+    return replace(job, input=Input(len(content), hashlib.sha256(content).hexdigest()))
 
 
 def ended(*steps: int) -> Callable[[Pod], bool]:

@@ -9,7 +9,23 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from backend_kit import WITHIN, Bench, DockerLab, FakeLab, Lab, blocks, claimed, claims, ended, half_done, on_a_loop, output
+from backend_kit import (
+    WITHIN,
+    Bench,
+    BrokenOffError,
+    DockerLab,
+    FakeLab,
+    Lab,
+    blocks,
+    broken_off,
+    claimed,
+    claims,
+    ended,
+    half_done,
+    on_a_loop,
+    output,
+    with_input,
+)
 
 from dray.backends import Launching
 from dray.errors import Invalid, Unavailable
@@ -265,6 +281,43 @@ async def test_a_seeded_output_is_the_next_steps_input(lab: Lab, size: int) -> N
         seeded = pod.boxes[0, 3]
         assert (seeded.stage, seeded.claimed_at, seeded.status) == (Stage.ABSENT, None, _status_of(job))
         assert await output(bench.backend, job, 1) == given * 2
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 3_000_000])
+@on_a_loop
+async def test_a_jobs_input_is_what_its_first_step_reads(lab: Lab, size: int) -> None:
+    content = (b"0123456789abcde\n" * (size // 16 + 1))[:size]
+    async with Bench(lab) as bench:
+        job = with_input(await bench.opened("double", "double"), content)
+        await bench.launch(job, 0)
+        await bench.launch(job, 1)
+        for _ in range(10):
+            await lab.tick(job)
+        pod = await bench.backend.look(job)
+        assert (pod.given, pod.boxes[0, 1].claimed_at, pod.verdicts) == (False, None, frozenset())
+        for _ in range(2):
+            await bench.backend.give(job, blocks(content[:100], content[100:]))
+        pod = await bench.until(job, ended(0, 1))
+        assert pod.given
+        status = pod.boxes[0, 1].status
+        assert status is not None
+        assert (status.bytes_in, status.bytes_out) == (size, 2 * size)
+        assert await output(bench.backend, job, 1) == content * 4
+
+
+@on_a_loop
+async def test_an_input_that_breaks_off_is_given_anew(lab: Lab) -> None:
+    content = b"0123456789abcde\n" * 200_000
+    async with Bench(lab) as bench:
+        job = with_input(await bench.opened("double"), content)
+        await bench.backend.look(job)
+        with pytest.raises(BrokenOffError):
+            await bench.backend.give(job, broken_off(content[:2_000_000]))
+        assert not (await bench.backend.look(job)).given
+        await bench.backend.give(job, blocks(content))
+        await bench.launch(job, 0)
+        await bench.until(job, ended(0))
+        assert await output(bench.backend, job, 0) == content * 2
 
 
 @on_a_loop

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from backend_kit import WITHIN, Bench, DockerLab, blocks, claimed, claims, ended, half_done, on_a_loop, output
+from backend_kit import WITHIN, Bench, BrokenOffError, DockerLab, blocks, broken_off, claimed, claims, ended, half_done, on_a_loop, output
 
 from dray.backends import Launching
 from dray.fields import Limits
@@ -184,7 +184,7 @@ async def test_an_upload_that_broke_off_is_made_anew(lab: DockerLab) -> None:
         job = half_done(job, given)
         await bench.backend.look(job)
         with pytest.raises(BrokenOffError):
-            await bench.backend.seed(job, 0, _broken_off(given[:2_000_000]))
+            await bench.backend.seed(job, 0, broken_off(given[:2_000_000]))
         assert [box.status for box in (await bench.backend.look(job)).boxes.values() if box.status] == []
         await bench.backend.seed(job, 0, blocks(given))
         await bench.launch(job, 1)
@@ -204,15 +204,6 @@ async def test_what_is_not_as_long_as_recorded_is_nobodys_input(lab: DockerLab, 
         status = (await bench.until(job, ended(1))).boxes[1, 1].status
         assert status is not None
         assert status.error == "input"
-
-
-class BrokenOffError(Exception):
-    """What is kept can no longer be read."""
-
-
-async def _broken_off(start: bytes) -> AsyncIterator[bytes]:
-    yield start
-    raise BrokenOffError
 
 
 # --- events

@@ -14,7 +14,7 @@ from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis
 
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.record import Phase
-from dray.store import Filter, IdempotencyKey, Kept, Store
+from dray.store import Filter, IdempotencyKey, Kept, Laid, Store
 from dray.store.together import PATIENCE
 from kit.api import with_store
 from kit.proxy import RedisProxy
@@ -208,7 +208,7 @@ def _story(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]
     yield "cancel", lambda: store._cancel("A", False)  # noqa: SLF001 (the write of it)
     yield "cancel again", lambda: store._cancel("A", True)  # noqa: SLF001
     yield "keep an output", lambda: _keep(store, "A")
-    yield "rerun", lambda: store.create(a_job("D"), kept=Kept("A", 0))
+    yield "rerun", lambda: store.create(a_job("D"), laid=Laid(Kept("A", (0,))))
     yield "release", lambda: store.hold("B", False)
     yield "begin the one released", lambda: store.begin("me", "e")
     yield "enlist another", lambda: store.enlist("you", "e", 60)

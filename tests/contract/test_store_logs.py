@@ -9,7 +9,7 @@ from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, log_of, on_redis
 
 from dray.errors import NotKept, Stale
 from dray.log import Chunk, Cursor, cut, lines
-from dray.store import SMALL_OUTPUT, Entry, Kept, Store
+from dray.store import SMALL_OUTPUT, Entry, Kept, Laid, Store
 from kit.redis import RedisServer
 
 # --- logs
@@ -216,12 +216,12 @@ async def test_a_rerun_has_the_output_that_it_goes_on_from_even_when_the_first_j
     (job,) = await begun(store, "A")
     await store.keep_output(job, 0, b"kept")
     for _ in range(2):
-        assert await store.create(a_job("B", steps=2), kept=Kept("A", 0)) == "B"
+        assert await store.create(a_job("B", steps=2), laid=Laid(Kept("A", (0,)))) == "B"
     await store.doom("A")
     found = await store.load("A")
     assert found is not None
     await store.forget(found)
     assert await store.small_output("B", 0) == b"kept"
     with pytest.raises(NotKept):
-        await store.create(a_job("C", steps=2), kept=Kept("A", 0))
+        await store.create(a_job("C", steps=2), laid=Laid(Kept("A", (0,))))
     assert await store.load("C") is None

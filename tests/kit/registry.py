@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -19,20 +20,25 @@ _CONFIG = """\
 version: 0.1
 log: {{accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {dir}/images}}, delete: {{enabled: true}}}}
-http: {{addr: "{address}"}}
+http: {{addr: "{address}"{tls}}}
 """
+_TLS = ", tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}"
 _LOGIN = "auth: {{htpasswd: {{realm: dray, path: {dir}/htpasswd}}}}\n"
 
 
 class Registry:
-    """Runs from the start. With `login`, only USER with PASSWORD may pull and push."""
+    """Runs from the start. With `login`, only USER with PASSWORD may pull and push; with `tls`, its certificate is `certificate`."""
 
-    def __init__(self, engine: docker.DockerClient, login: bool = False) -> None:
-        self.engine, self.login = engine, login
+    def __init__(self, engine: docker.DockerClient, login: bool = False, tls: bool = False) -> None:
+        self.engine, self.login, self.tls = engine, login, tls
         self.dir = Path(tempfile.mkdtemp(prefix="dray-registry-"))
         self.address = f"127.0.0.1:{free_port()}"
         (self.dir / "htpasswd").write_text(_HTPASSWD)
-        (self.dir / "config.yml").write_text((_CONFIG + _LOGIN * login).format(dir=self.dir, address=self.address))
+        self.certificate = self.dir / "cert.pem"
+        if tls:
+            self._certify()
+        listening = _TLS.format(dir=self.dir) if tls else ""
+        (self.dir / "config.yml").write_text((_CONFIG + _LOGIN * login).format(dir=self.dir, address=self.address, tls=listening))
         self._pushed: set[str] = set()
         self.start()
 
@@ -65,8 +71,14 @@ class Registry:
             self.forget(reference)
         shutil.rmtree(self.dir)
 
+    def _certify(self) -> None:
+        names = ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"]
+        made = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key.pem", "-out", "cert.pem"]
+        subprocess.run(["openssl", "req", "-x509", *made, *names], cwd=self.dir, check=True, capture_output=True)
+
     def _answers(self) -> bool:
+        scheme = "https" if self.tls else "http"
         try:
-            return httpx.get(f"http://{self.address}/v2/").status_code in (200, 401)
+            return httpx.get(f"{scheme}://{self.address}/v2/", verify=False).status_code in (200, 401)
         except httpx.TransportError:
             return False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import json
 import os
+import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -74,6 +75,16 @@ def blocks(log: bytes) -> list[Block]:
 
 def text(found: Sequence[Block], stream: int) -> bytes:
     return b"".join(block.payload for block in found if block.stream == stream)
+
+
+def step_words(*command: str, step: int = 0, attempt: int = 1, **options: Any) -> list[str]:
+    """The words of `dray-runner step`. Options are the command line's: `log_cap=1` for `--log-cap 1`, a list for one again and again, True for a flag."""
+    given: dict[str, object] = {"output": "stdout", "log_cap": 16 * MIB, "data_cap": 0, "floor": 0} | options
+    words = ["--step", str(step), "--attempt", str(attempt)]
+    for name, values in given.items():
+        for value in values if isinstance(values, list) else [values]:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return [*words, "--", *command]
 
 
 @dataclass
@@ -150,13 +161,14 @@ class Runner:
     def start(
         self, *command: str, step: int = 0, attempt: int = 1, through: Sequence[str] = (), popen: Mapping[str, Any] | None = None, **options: Any
     ) -> Attempt:
-        """Options are the command line's, `log_cap=1` for `--log-cap 1`, a list for one again and again. `through`: a command to run the runner by."""
-        given: dict[str, object] = {"output": "stdout", "log_cap": 16 * MIB, "data_cap": 0, "floor": 0} | options
-        words = [(f"--{name.replace('_', '-')}", str(value)) for name, values in given.items() for value in (values if isinstance(values, list) else [values])]
-        place = ["step", "--dir", str(self.dir), "--step", str(step), "--attempt", str(attempt)]
-        argv = [*through, str(self.binary), *place, *itertools.chain.from_iterable(words), "--", *command]
-        self._started.append(subprocess.Popen(argv, **dict(popen or {})))
-        return Attempt(self._started[-1], self.dir, step, attempt)
+        """Options as for `step_words`. `through`: a command to run the runner by."""
+        words = ["step", "--dir", str(self.dir), *step_words(*command, step=step, attempt=attempt, **options)]
+        return Attempt(self.execute(*words, through=through, **dict(popen or {})), self.dir, step, attempt)
+
+    def execute(self, *words: str, through: Sequence[str] = (), **popen: Any) -> subprocess.Popen[bytes]:
+        """The program with these words."""
+        self._started.append(subprocess.Popen([*through, str(self.binary), *words], **popen))
+        return self._started[-1]
 
     def run(self, *command: str, **options: Any) -> Attempt:
         """An attempt that ends."""
@@ -177,10 +189,14 @@ class Runner:
             self.judge(verdict)
 
     def judge(self, verdict: str) -> None:
-        """Step 0's verdict falls, as it does: by a link."""
-        (self.dir / ".verdict").write_text(verdict)
-        (self.dir / "0.verdict").hardlink_to(self.dir / ".verdict")
-        (self.dir / ".verdict").unlink()
+        """Step 0's verdict falls."""
+        self.lay("0.verdict", verdict.encode())
+
+    def lay(self, name: str, content: bytes) -> None:
+        """A file comes, complete, as the operator's do: by a link."""
+        (self.dir / ".laid").write_bytes(content)
+        (self.dir / name).hardlink_to(self.dir / ".laid")
+        (self.dir / ".laid").unlink()
 
     @property
     def files(self) -> set[str]:
@@ -234,3 +250,110 @@ def memory_peak(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * KIB
     return 0
+
+
+class Agent:
+    """A conversation. What is told unasked is counted in `told`."""
+
+    def __init__(self, runner: Runner) -> None:
+        argv = [str(runner.binary), "agent", "--dir", str(runner.dir)]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self.told = 0
+        self._number = 0
+        self._read = b""
+
+    def send(self, raw: bytes) -> None:
+        assert self.process.stdin is not None
+        left = memoryview(raw)
+        while left:
+            left = left[self.process.stdin.write(left) :]
+
+    def ask(self, request: str, body: bytes = b"") -> bytes | int:
+        """The answer's bytes, or its errno."""
+        self._number += 1
+        self.send(f"{self._number} {request}\n".encode() + body)
+        return self.answer(str(self._number))
+
+    def look(self) -> list[str]:
+        found = self.ask("look")
+        assert isinstance(found, bytes)
+        return sorted(found.decode().splitlines())
+
+    def answer(self, number: str) -> bytes | int:
+        while (word := self._line().split())[0] == "0" != number:
+            assert word == ["0", "0"]
+            self.told += 1
+        assert word[0] == number
+        size = int(word[1])
+        return -size if size < 0 else self._take(size)
+
+    def hears(self, within: float) -> bool:
+        """Whether it is told that something changed, within that many seconds."""
+        if not self._read and not self._fill(within):
+            return False
+        assert self._line() == "0 0"
+        self.told += 1
+        return True
+
+    def close(self) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(10)
+
+    def _line(self) -> str:
+        while b"\n" not in self._read:
+            assert self._fill(20), "no answer"
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode()
+
+    def _take(self, size: int) -> bytes:
+        while len(self._read) < size:
+            assert self._fill(20), "no answer"
+        taken, self._read = self._read[:size], self._read[size:]
+        return taken
+
+    def _fill(self, within: float) -> bool:
+        assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], within)[0]:
+            return False
+        got = self.process.stdout.read(MIB)
+        assert got, "the agent has ended"
+        self._read += got
+        return True
+
+
+@pytest.fixture
+def conversation(runner: Runner) -> Iterator[Agent]:
+    """In the runner's directory; it ends well when its stdin does."""
+    started = Agent(runner)
+    try:
+        yield started
+        assert started.close() == 0
+    finally:
+        started.process.kill()
+        started.process.wait()
+        if started.process.stdout is not None:
+            started.process.stdout.close()
+
+
+FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
+HOME = ("unshare", "--user", "--map-root-user", "--pid", "--mount-proc", "--fork", "--kill-child")
+
+
+def namespaces(command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command; skips where this user cannot have such."""
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces for this user")
+    return command
+
+
+@pytest.fixture
+def as_first() -> tuple[str, ...]:
+    """What makes the runner PID 1."""
+    return namespaces(FIRST)
+
+
+@pytest.fixture
+def at_home() -> tuple[str, ...]:
+    """What makes the runner PID 1 and shows it so in /proc."""
+    return namespaces(HOME)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runner_kit import KIB, MIB, PYTHON, Runner, each_build, held_up, processes, said_of, text, wait_for_out
+from runner_kit import KIB, MIB, PYTHON, Runner, as_first, each_build, held_up, processes, said_of, text, wait_for_out
 
 from kit.process import until
 
 runner = each_build
+first = as_first
 
 
 @pytest.fixture
@@ -285,17 +286,6 @@ def test_orphans_are_reaped(runner: Runner) -> None:
 
 def can_unshare(*namespaces: str) -> bool:
     return subprocess.run(["unshare", *namespaces, "true"], capture_output=True, check=False).returncode == 0 if shutil.which("unshare") else False
-
-
-FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child")
-
-
-@pytest.fixture
-def first(runner: Runner) -> tuple[str, ...]:
-    """What makes the runner PID 1."""
-    if not can_unshare(*FIRST[1:]):
-        pytest.skip("no namespaces for this user")
-    return FIRST
 
 
 def test_as_the_first_process_it_ends_with_the_command_and_takes_all_with_it(runner: Runner, first: tuple[str, ...]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -14,95 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from runner_kit import KIB, MIB, Runner, each_build, memory_peak, processes
+from runner_kit import MIB, Agent, Runner, conversation, each_build, memory_peak, processes
 
 from kit.process import until
 
 runner = each_build
-
-
-class Agent:
-    """A conversation. What is told unasked is counted in `told`."""
-
-    def __init__(self, runner: Runner) -> None:
-        argv = [str(runner.binary), "agent", "--dir", str(runner.dir)]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self.told = 0
-        self._number = 0
-        self._read = b""
-
-    def send(self, raw: bytes) -> None:
-        assert self.process.stdin is not None
-        left = memoryview(raw)
-        while left:
-            left = left[self.process.stdin.write(left) :]
-
-    def ask(self, request: str, body: bytes = b"") -> bytes | int:
-        """The answer's bytes, or its errno."""
-        self._number += 1
-        self.send(f"{self._number} {request}\n".encode() + body)
-        return self.answer(str(self._number))
-
-    def look(self) -> list[str]:
-        found = self.ask("look")
-        assert isinstance(found, bytes)
-        return sorted(found.decode().splitlines())
-
-    def answer(self, number: str) -> bytes | int:
-        while (word := self._line().split())[0] == "0" != number:
-            assert word == ["0", "0"]
-            self.told += 1
-        assert word[0] == number
-        size = int(word[1])
-        return -size if size < 0 else self._take(size)
-
-    def hears(self, within: float) -> bool:
-        """Whether it is told that something changed, within that many seconds."""
-        if not self._read and not self._fill(within):
-            return False
-        assert self._line() == "0 0"
-        self.told += 1
-        return True
-
-    def close(self) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        return self.process.wait(10)
-
-    def _line(self) -> str:
-        while b"\n" not in self._read:
-            assert self._fill(20), "no answer"
-        line, _, self._read = self._read.partition(b"\n")
-        return line.decode()
-
-    def _take(self, size: int) -> bytes:
-        while len(self._read) < size:
-            assert self._fill(20), "no answer"
-        taken, self._read = self._read[:size], self._read[size:]
-        return taken
-
-    def _fill(self, within: float) -> bool:
-        assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], within)[0]:
-            return False
-        got = self.process.stdout.read(MIB)
-        assert got, "the agent has ended"
-        self._read += got
-        return True
-
-
-@pytest.fixture
-def agent(runner: Runner) -> Iterator[Agent]:
-    """In the runner's directory; it ends well when its stdin does."""
-    started = Agent(runner)
-    try:
-        yield started
-        assert started.close() == 0
-    finally:
-        started.process.kill()
-        started.process.wait()
-        if started.process.stdout is not None:
-            started.process.stdout.close()
+agent = conversation
 
 
 # --- requests
@@ -172,7 +88,7 @@ def test_bytes_of_any_kind_are_read(runner: Runner, agent: Agent) -> None:
     assert agent.ask("read any 0 1000") == bytes(range(256)) * 3
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"text\n2 look\n", bytes(range(256)), b"z" * 64 * KIB])
+@pytest.mark.parametrize("body", [b"", b"x", b"text\n2 look\n", bytes(range(256)), b"z" * MIB])
 def test_a_file_is_written_whole(runner: Runner, agent: Agent, body: bytes) -> None:
     assert agent.ask(f"write 0.verdict {len(body)}", body) == b""
     assert (runner.dir / "0.verdict").read_bytes() == body
@@ -225,7 +141,7 @@ def test_only_regular_files_are_read(runner: Runner, agent: Agent) -> None:
 
 
 def test_a_write_too_large_is_refused_and_its_bytes_are_no_requests(runner: Runner, agent: Agent) -> None:
-    body = b"3 drop 0.1.out\n" * 10_000
+    body = b"3 drop 0.1.out\n" * 100_000
     (runner.dir / "0.1.out").write_bytes(b"x")
     assert agent.ask(f"write 0.verdict {len(body)}", body) == errno.EINVAL
     assert agent.ask("read 0.1.out 0 9") == b"x"

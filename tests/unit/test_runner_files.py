@@ -11,7 +11,7 @@ import pytest
 from runner_kit import Runner, blocks, each_build, text
 
 from dray.pod import Status
-from dray.runner import Traces, marks, status_line, step_command, traces
+from dray.runner import Traces, box_command, launch_file, marks, order, status_line, step_command, traces
 from dray.settings import Settings
 from dray.spec import Step
 
@@ -80,3 +80,13 @@ def test_the_runner_takes_what_python_gives_it(runner: Runner) -> None:
     subprocess.run(words, env={"PATH": os.environ["PATH"], "TOKEN": "abcd"}, check=True)
     assert (runner.dir / "0.1.out").read_bytes() == b"abcd\n"
     assert text(blocks((runner.dir / "0.1.log").read_bytes()), 1) == b"****\n"
+
+
+def test_the_box_takes_what_python_gives_it(runner: Runner) -> None:
+    options = ["--input", "none", "--stop", "halt"]
+    command = step_command(1, 2, Step(source="image", output="stderr"), ["sh", "-c", 'echo "$GREETING" >&2'], Settings(), options=options)
+    runner.lay(launch_file(1, 2), order({"GREETING": "grüß\nGott"}, command))
+    words = box_command(1, options=options)
+    words[0], words[words.index("--dir") + 1] = str(runner.binary), str(runner.dir)
+    subprocess.run(words, env={"PATH": os.environ["PATH"]}, check=True)
+    assert (runner.dir / "1.2.out").read_text() == "grüß\nGott\n"

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from runner_kit import Attempt, Runner, each_build, held_up, processes, text, wait_for_out
+from runner_kit import Attempt, Runner, as_first, each_build, held_up, processes, text, wait_for_out
 
 from kit.process import until
 
 runner = each_build
+first = as_first
 
 KEYS = ("exit", "code", "signal", "error", "errno")
 DEAF = "trap '' TERM; echo here; while :; do sleep 0.02; done"
@@ -337,12 +338,9 @@ def test_without_output_both_streams_are_logged_and_none_is_kept(runner: Runner,
 # --- as the first process
 
 
-def test_as_the_first_process_its_end_is_the_end_of_all(runner: Runner) -> None:
-    through = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
-    if not shutil.which("unshare") or subprocess.run([*through, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("no namespaces for this user")
+def test_as_the_first_process_its_end_is_the_end_of_all(runner: Runner, first: tuple[str, ...]) -> None:
     sleep = f"sleep 62.{runner.sanitized:d}"
-    attempt = here(runner.start("sh", "-c", f"setsid {sleep} & echo here; wait", through=through))
+    attempt = here(runner.start("sh", "-c", f"setsid {sleep} & echo here; wait", through=first))
     put(runner, "stop")
     attempt.ended(5)
     assert subprocess.run(["pgrep", "-f", f"^{sleep}$"], check=False, capture_output=True).returncode == 1

@@ -34,6 +34,7 @@ class _Container:
     program: Program
     always: bool
     final: bool  # no attempt follows on it
+    fed: bool  # its stdin is the job's input
     code: int | None = None
 
 
@@ -45,6 +46,7 @@ class _Volume:
     outputs: dict[Key, bytes] = field(default_factory=dict)
     logs: dict[Key, bytes] = field(default_factory=dict)
     marks: dict[Mark, str] = field(default_factory=dict)
+    given: bytes | None = None
 
 
 @dataclass
@@ -133,7 +135,7 @@ class World:
             return lambda: self._write(volume, key, container, told)
         if told is not None or (not container.always and volume.verdicts.get(step - 1, 0) is None):
             return lambda: self._end(pod, key, 0)
-        open_ = step == 0 or container.always or step - 1 in volume.verdicts
+        open_ = container.always or (step == 0 and not container.fed) or (volume.given is not None if step == 0 else step - 1 in volume.verdicts)
         return (lambda: self._claim(job_id, volume, key)) if open_ and Mark.HOLD not in volume.marks else None
 
     def _claim(self, job_id: str, volume: _Volume, key: Key) -> None:
@@ -143,7 +145,7 @@ class World:
     def _write(self, volume: _Volume, key: Key, container: _Container, told: str | None) -> None:
         step = key[0]
         attempt_before = None if container.always else volume.verdicts.get(step - 1)
-        given = volume.outputs[step - 1, attempt_before] if attempt_before is not None else b""
+        given = volume.outputs[step - 1, attempt_before] if attempt_before is not None else (volume.given if container.fed else None) or b""
         output, code = container.program(given)
         volume.outputs[key] = b"" if container.always else output
         lines = output.count(b"\n") + (not output.endswith(b"\n") and output != b"")
@@ -158,6 +160,8 @@ class World:
 
 class FakeBackend:
     """See `dray.backends.Backend`."""
+
+    resolves = True
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -186,7 +190,8 @@ class FakeBackend:
             return Pod(Shape.SHUT, {key: Box(container.stage, container.code) for key, container in pod.containers.items()})
         keys = {*pod.containers, *pod.volume.claims, *pod.volume.statuses}
         images = {key: image for (job_id, key), image in self._images.items() if job_id == job.id}
-        return Pod(Shape.OPEN, {key: _box(pod, key) for key in keys}, images, frozenset(pod.volume.marks), frozenset(pod.volume.verdicts))
+        boxes, given = {key: _box(pod, key) for key in keys}, pod.volume.given is not None
+        return Pod(Shape.OPEN, boxes, images, frozenset(pod.volume.marks), frozenset(pod.volume.verdicts), given)
 
     async def open(self, job: Job) -> str:
         self._answering()
@@ -213,7 +218,9 @@ class FakeBackend:
         if pod.sandbox is None:
             raise Unavailable("fake: the sandbox is gone")
         program = self._world.programs[job.image(step)]
-        made = pod.containers.get(key) or _Container(Stage.MADE, pod.sandbox, program, job.spec.steps[step].always, given.retries == 0)
+        made = pod.containers.get(key) or _Container(
+            Stage.MADE, pod.sandbox, program, job.spec.steps[step].always, given.retries == 0, step == 0 and job.input is not None
+        )
         pod.containers[key] = replace(made, stage=Stage.RUNNING) if made.stage is Stage.MADE else made
         self._world.notice(job.id)
 
@@ -233,6 +240,12 @@ class FakeBackend:
 
     async def reopen(self, job: Job, step: int) -> None:
         self._pod(job).volume.verdicts.setdefault(step, job.steps[step].attempt)
+        self._world.notice(job.id)
+
+    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
+        volume = self._pod(job).volume
+        if volume.given is None:
+            volume.given = b"".join([block async for block in content])
         self._world.notice(job.id)
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:

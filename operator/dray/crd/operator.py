@@ -19,7 +19,7 @@ from dray.crd.watch import Watch
 from dray.errors import Unavailable
 from dray.settings import Settings
 from dray.store import Filter, Store
-from dray.tasks import end
+from dray.tasks import end, until
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -57,13 +57,9 @@ class DrayJobs:
 
     async def run(self, told: asyncio.Event) -> None:
         """Until told to end."""
-        working, waiting = asyncio.create_task(self._work()), asyncio.create_task(told.wait())
         try:
-            await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
+            await until(told, self._work())
         finally:
-            await end(working, waiting)
             self._calls.close()
 
     async def _work(self) -> None:

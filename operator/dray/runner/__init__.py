@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import orjson
 
 from dray.errors import BadSetting
 from dray.pod import Status
+from dray.record import Job
 from dray.settings import Settings
 from dray.spec import Step
 
@@ -20,7 +21,8 @@ SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
 MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
-MAX_WRITE = 2**16  # bytes the agent takes at a time
+MAX_WRITE = 2**20  # bytes the agent takes at a time
+INPUT = "input"  # stands in a file's name where another's has the step
 
 
 def binary() -> bytes:
@@ -41,15 +43,50 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
     return [RUNNER, "step", *given, *caps, *options, "--", *command]
 
 
-def output_file(step: int, attempt: int) -> str:
+def step_options(job: Job, step: int, retries: int, masked: Iterable[str], settings: Settings) -> list[str]:
+    """The options of one attempt that follow from its job; `retries`: how often it may be followed by another."""
+    spec = job.spec.steps[step]
+    given = ["--grace", str(round(settings.grace * 1000)), "--retries", str(retries), *gate_options(job, step)]
+    if spec.timeout is not None:
+        given += ["--timeout", str(max(round(spec.timeout * 1000), 1))]
+    if spec.always:
+        given += ["--output", "none"]
+    for variable in masked:
+        given += ["--mask", variable]
+    return given
+
+
+def gate_options(job: Job, step: int) -> list[str]:
+    """What the step waits for, where that is not the step before, and what stops it."""
+    if job.spec.steps[step].always:
+        return ["--input", "none", "--stop", "halt"]
+    return ["--input", "given"] if step == 0 and job.input is not None else []
+
+
+def box_command(step: int, *, options: Sequence[str] = ()) -> list[str]:
+    """What a step's container runs where its attempts are ordered; `options`: the `gate_options` that the orders will have."""
+    return [RUNNER, "box", "--dir", VOLUME_DIR, "--step", str(step), *options]
+
+
+def order(environment: Mapping[str, str], command: Sequence[str]) -> bytes:
+    """A launch file's content: the box runs this `step_command`, with this environment besides its container's."""
+    fields = [*(f"{name}={value}" for name, value in environment.items()), "", *command[2:]]
+    return b"".join(field.encode() + b"\0" for field in fields)
+
+
+def launch_file(step: int, attempt: int) -> str:
+    return f"{step}.{attempt}.launch"
+
+
+def output_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.out"
 
 
-def status_file(step: int, attempt: int) -> str:
+def status_file(step: int | str, attempt: int) -> str:
     return f"{step}.{attempt}.status"
 
 
-def verdict_file(step: int) -> str:
+def verdict_file(step: int | str) -> str:
     return f"{step}.verdict"
 
 
@@ -85,6 +122,17 @@ def verdicts(listing: bytes) -> frozenset[int]:
     """The steps whose verdict is in the agent's `look` reply."""
     names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
     return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+
+
+def given(listing: bytes) -> bool:
+    """Whether the job's input is told to be whole in the agent's `look` reply."""
+    return any(line.startswith(verdict_file(INPUT) + " ") for line in listing.decode(errors="replace").splitlines())
+
+
+def orders(listing: bytes) -> frozenset[tuple[int, int]]:
+    """The attempts that boxes are ordered to run, in the agent's `look` reply."""
+    names = (line.partition(" ")[0].split(".") for line in listing.decode(errors="replace").splitlines())
+    return frozenset((int(name[0]), int(name[1])) for name in names if len(name) == 3 and name[2] == "launch" and name[0].isdecimal() and name[1].isdecimal())
 
 
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:

@@ -17,7 +17,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-enum { LINE_SIZE = 1024, READ_MOST = 4 * KIB * KIB, WRITE_MOST = 64 * KIB, FIRST_LINE = 4 * KIB, LISTING_MOST = 8 * KIB * KIB };
+enum { LINE_SIZE = 1024, READ_MOST = 4 * KIB * KIB, FIRST_LINE = 4 * KIB, LISTING_MOST = 8 * KIB * KIB };
 enum { COMPARE_EVERY = 250, LOG_EVERY = 10 }; /* milliseconds */
 
 /* What was there at a look. `logs`: the sizes of the log files; `files`: everything else that counts. */
@@ -64,10 +64,16 @@ static bool proper(const char *name) {
     return size >= 1 && size <= 255 && *name != '.' && strchr(name, '/') == NULL;
 }
 
+/* How much of the name is the step's number, or the word for what step 0 is given. */
+static size_t step_size(const char *name) {
+    size_t given = strlen("input");
+    return strncmp(name, "input", given) == 0 ? given : strspn(name, "0123456789");
+}
+
 /* The kind of a file of the layout, or NULL: of a mark its name, else its ending: STEP.verdict, or STEP.ATTEMPT. and another. */
 static const char *kind_of(const char *name) {
-    static const char *const MARKS[] = {"stop", "halt", "hold", NULL}, *const KINDS[] = {"claim", "out", "log", "status", NULL};
-    size_t step = strspn(name, "0123456789");
+    static const char *const MARKS[] = {"stop", "halt", "hold", NULL}, *const KINDS[] = {"claim", "out", "log", "status", "launch", NULL};
+    size_t step = step_size(name);
     if (step == 0 || name[step] != '.')
         return one_of(name, MARKS);
     const char *rest = name + step + 1;
@@ -80,7 +86,8 @@ static const char *kind_of(const char *name) {
 }
 
 static bool has_text(const char *kind) {
-    return strcmp(kind, "out") != 0 && strcmp(kind, "log") != 0;
+    static const char *const WITHOUT[] = {"out", "log", "launch", NULL};
+    return one_of(kind, WITHOUT) == NULL;
 }
 
 /* ---- look */
@@ -233,17 +240,6 @@ static void serve_read(struct agent *agent, const char *id, const char *name, ui
     reply(id, got, bytes);
 }
 
-/* The file is there with all its bytes, or not at all. */
-static int make_file(struct agent *agent, const char *name, const char *bytes, size_t size) {
-    struct note note;
-    if (note_make(&note, agent->dir, name, 0) < 0)
-        return -1;
-    if (note_write(&note, bytes, size, true) == 0)
-        return note_publish(&note, name, false);
-    note_discard(&note);
-    return -1;
-}
-
 /* More input after what is there; the end of input is the end. */
 static void fill(struct agent *agent) {
     if (agent->past == sizeof agent->input) {
@@ -258,25 +254,48 @@ static void fill(struct agent *agent) {
     agent->past += got > 0 ? (size_t)got : 0;
 }
 
-/* The bytes that follow a `write` are taken whatever the answer will be, so that what comes after them is a request again. */
-static void serve_write(struct agent *agent, const char *id, const char *name, uint64_t size) {
-    if (size > WRITE_MOST || !proper(name)) {
-        for (uint64_t left = size; left > 0;) {
-            if (agent->past == agent->first) {
-                agent->first = agent->past = 0;
-                fill(agent);
-            }
-            size_t part = MIN(left, agent->past - agent->first);
-            agent->first += part;
-            left -= part;
+static void skip(struct agent *agent, uint64_t size) {
+    while (size > 0) {
+        if (agent->past == agent->first) {
+            agent->first = agent->past = 0;
+            fill(agent);
         }
-        return reply(id, -EINVAL, NULL);
+        size_t part = MIN(size, agent->past - agent->first);
+        agent->first += part;
+        size -= part;
+    }
+}
+
+/* The bytes that follow a request are taken whatever the answer will be, so that what comes after them is a request again. */
+static const char *take_body(struct agent *agent, const char *name, uint64_t size) {
+    if (size > WRITE_MOST || !proper(name)) {
+        skip(agent, size);
+        return NULL;
     }
     while (agent->past - agent->first < size)
         fill(agent);
-    const char *bytes = agent->input + agent->first;
     agent->first += size;
-    reply_outcome(id, make_file(agent, name, bytes, size));
+    return agent->input + agent->first - size;
+}
+
+static void serve_write(struct agent *agent, const char *id, const char *name, uint64_t size) {
+    const char *bytes = take_body(agent, name, size);
+    if (bytes == NULL)
+        return reply(id, -EINVAL, NULL);
+    reply_outcome(id, file_make(agent->dir, name, bytes, size));
+}
+
+static void serve_append(struct agent *agent, const char *id, const char *name, uint64_t offset, uint64_t size) {
+    const char *bytes = take_body(agent, name, size);
+    if (bytes == NULL)
+        return reply(id, -EINVAL, NULL);
+    reply_outcome(id, part_append(agent->dir, name, bytes, size, offset));
+}
+
+static void serve_finish(struct agent *agent, const char *id, const char *name, uint64_t size) {
+    if (!proper(name))
+        return reply(id, -EINVAL, NULL);
+    reply_outcome(id, part_finish(agent->dir, name, size));
 }
 
 static void serve_drop(struct agent *agent, const char *id, const char *name) {
@@ -328,6 +347,10 @@ static void serve(struct agent *agent, char *line, size_t size) {
         serve_drop(agent, words[0], name);
     else if (count == 4 && strcmp(words[1], "write") == 0 && parse_number(words[3], 20, &first))
         serve_write(agent, words[0], name, first);
+    else if (count == 4 && strcmp(words[1], "finish") == 0 && parse_number(words[3], 20, &first))
+        serve_finish(agent, words[0], name, first);
+    else if (count == 5 && strcmp(words[1], "append") == 0 && parse_number(words[3], 20, &first) && parse_number(words[4], 20, &second))
+        serve_append(agent, words[0], name, first, second);
     else if (count == 5 && strcmp(words[1], "read") == 0 && parse_number(words[3], 20, &first) && parse_number(words[4], 20, &second)) {
         if (proper(name) && second <= READ_MOST)
             serve_read(agent, words[0], name, first, second);

@@ -42,15 +42,41 @@ static bool parse_ok(const char *text, uint64_t *attempt) {
     return text[3 + strspn(text + 3, "0123456789") + 1] == 0;
 }
 
+static bool input_given(const struct options *options) {
+    return strcmp(options->input, "given") == 0;
+}
+
+/* Whether anything comes before the step. */
+bool gated(const struct options *options) {
+    return input_given(options) || (options->step && strcmp(options->input, "none") != 0);
+}
+
+struct name verdict_of(uint64_t step) {
+    struct name name;
+    snprintf(name.text, sizeof name.text, "%llu.verdict", (unsigned long long)step);
+    return name;
+}
+
+/* Of the attempt before whose output comes in. */
+struct name file_before(const struct step *step, const char *kind) {
+    struct name name;
+    if (input_given(step->options))
+        snprintf(name.text, sizeof name.text, "input.%llu.%s", (unsigned long long)step->before, kind);
+    else
+        snprintf(name.text, sizeof name.text, "%llu.%llu.%s", (unsigned long long)step->options->step - 1,
+                 (unsigned long long)step->before, kind);
+    return name;
+}
+
 /* Of the step before: `ok` opens, anything else ends the wait. */
 int look_for_verdict(struct step *step) {
-    char text[64], name[64];
-    snprintf(name, sizeof name, "%llu.verdict", (unsigned long long)step->options->step - 1);
-    if (read_small(step->dir, name, text, sizeof text) >= 0)
+    char text[64];
+    struct name name = input_given(step->options) ? (struct name){"input.verdict"} : verdict_of(step->options->step - 1);
+    if (read_small(step->dir, name.text, text, sizeof text) >= 0)
         return parse_ok(text, &step->before) ? GO_ON : 0;
     if (errno == ENOENT)
         return WAIT;
-    complain(name);
+    complain(name.text);
     return FAILED;
 }
 

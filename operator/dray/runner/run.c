@@ -189,12 +189,18 @@ static int patience(const struct step *step, const struct run *run) {
 
 static void follow(struct step *step, struct run *run) {
     while (!run->ended) {
-        struct pollfd on[4] = {{step->signals, POLLIN, 0}, {step->watch, POLLIN, 0}, {run->streams[0], POLLIN, 0}, {run->streams[1], POLLIN, 0}};
-        if (poll(on, 4, patience(step, run)) < 0)
+        struct pollfd on[5] = {{step->signals, POLLIN, 0},
+                               {step->watch, POLLIN, 0},
+                               {run->streams[0], POLLIN, 0},
+                               {run->streams[1], POLLIN, 0},
+                               {mirror_to(&step->mirror, step->log.size), POLLOUT, 0}};
+        if (poll(on, 5, patience(step, run)) < 0)
             continue; /* EINTR: nothing is handled by a handler; ENOMEM passes */
         for (int stream = STDOUT; stream <= STDERR; stream++)
             if (on[1 + stream].revents)
                 read_stream(step, run, stream, READ_SIZE);
+        if (on[4].revents)
+            mirror_show(&step->mirror, step->log.size);
         if (on[0].revents)
             hear(step, run);
         if (!run->ended)

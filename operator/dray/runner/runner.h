@@ -28,12 +28,22 @@ enum { KIB = 1024, READ_SIZE = 256 * KIB };
 struct options {
     const char *dir, *input, *output, *begin, *end, *stop, **masked;
     uint64_t step, attempt, log_cap, data_cap, floor, timeout, grace, retries;
+    bool mirror;
     char **command;
+    uint64_t seconds;            /* of the keeper */
+    const char *into, *volume;   /* where to install; the volume to open up, or NULL */
 };
 
+#define DEFAULTS {.dir = "/.dray", .input = "verdict", .stop = "stop", .grace = 10000}
+
+bool parse_step(char **words, struct options *options);
 int step_main(const struct options *options);
+int box_main(const struct options *options);
 int sandbox_main(const struct options *options);
+int keeper_main(const struct options *options);
 int agent_main(const struct options *options);
+int install_main(const struct options *options);
+int kill_main(const struct options *options);
 
 /* files.c. Whatever can fail returns -1 (or NULL) with errno set, unless it says otherwise. */
 enum { NAME_SIZE = 320, NOTE_ROOM = KIB }; /* NOTE_ROOM: no status is longer */
@@ -131,6 +141,13 @@ fault filter_make(struct filter *filter, struct out *out, const char *begin, con
 fault filter_take(struct filter *filter, const char *bytes, size_t size);
 fault filter_finish(struct filter *filter);
 
+/* parts.c: files that the agent puts there. */
+enum { WRITE_MOST = KIB * KIB }; /* bytes at a time */
+
+int file_make(int dir, const char *name, const char *bytes, size_t size);
+int part_append(int dir, const char *name, const char *bytes, size_t size, uint64_t offset);
+int part_finish(int dir, const char *name, uint64_t size);
+
 /* log.c: the step's log, N.A.log. */
 enum { MARKER, STDOUT, STDERR };             /* a block's stream */
 enum { OPEN = 1 };                           /* a block's flag: its line goes on */
@@ -160,6 +177,18 @@ fault log_open(struct log *log, int dir, const char *name, uint64_t cap);
 fault log_take(struct log *log, int stream, const char *bytes, size_t size);
 fault log_finish(struct log *log);
 
+/* mirror.c: the log on the runner's own streams. */
+struct mirror {
+    int log, to;        /* the log's file, or -1: nothing is shown; the stream of the block at hand */
+    uint64_t at, left;  /* in the log; of the block */
+    bool gone[3];       /* streams that nobody reads */
+};
+
+void mirror_start(struct mirror *mirror, int dir, const char *name);
+int mirror_to(struct mirror *mirror, uint64_t size);
+void mirror_show(struct mirror *mirror, uint64_t size);
+void mirror_finish(struct mirror *mirror, uint64_t size);
+
 /* mask.c: what the log must not show. */
 struct secret;
 
@@ -176,7 +205,7 @@ fault mask_make(struct mask *mask, const char *const *variables);
 fault mask_take(struct mask *mask, struct log *log, int stream, const char *bytes, size_t size);
 fault mask_finish(struct mask *mask, struct log *log);
 
-/* step.c, gate.c and run.c: one attempt of a step. */
+/* step.c, gate.c and run.c: one attempt of a step. box.c: one after another. */
 enum { LOOK_EVERY = 250 }; /* milliseconds: how often `stop` and what a gate waits for are looked at, whatever inotify tells */
 
 struct step {
@@ -189,6 +218,7 @@ struct step {
     struct filter filter;
     struct mask mask;
     struct log log;
+    struct mirror mirror;
     uint64_t checked; /* bytes written when the floor was last looked at */
     uint64_t due;     /* when it has timed out, on now_ms' clock; 0: never */
     bool stopped;     /* by the stop file, which settles how it ended */
@@ -201,6 +231,15 @@ struct step {
 /* What a wait comes to, if not to an exit code. */
 enum { WAIT = -2, GO_ON = -1 };
 
+struct name {
+    char text[64];
+};
+
+int step_prepare(struct step *step);
+int step_run(struct step *step);
+bool gated(const struct options *options);
+struct name file_before(const struct step *step, const char *kind);
+struct name verdict_of(uint64_t step);
 void gate_watch(struct step *step);
 int gate_wait(struct step *step, int (*look)(struct step *step));
 int look_for_verdict(struct step *step);

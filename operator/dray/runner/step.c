@@ -16,20 +16,10 @@
 
 enum { BOOT_TEXT = 64 };
 
-struct name {
-    char text[64];
-};
-
 static struct name file(const struct step *step, const char *kind) {
     struct name name;
     snprintf(name.text, sizeof name.text, "%llu.%llu.%s", (unsigned long long)step->options->step,
              (unsigned long long)step->options->attempt, kind);
-    return name;
-}
-
-static struct name verdict_of(uint64_t step) {
-    struct name name;
-    snprintf(name.text, sizeof name.text, "%llu.verdict", (unsigned long long)step);
     return name;
 }
 
@@ -49,8 +39,9 @@ void step_stop(struct step *step, fault word) {
 
 /* ---- before the gate */
 
-/* Keeps for the command what it would have had, and takes signals by reading them. */
-static int prepare(struct step *step) {
+/* For a wait at the gate. Keeps for the command what it would have had, and takes signals by reading them. */
+int step_prepare(struct step *step) {
+    step->code = step->input = step->out.fd = step->log.fd = step->mirror.log = -1;
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_WRONLY : O_RDONLY) < 0)
             return -1;
@@ -89,9 +80,8 @@ struct promise {
 
 static struct promise read_promise(const struct step *step) {
     struct promise found = {.size = -1};
-    char text[NOTE_ROOM], name[64];
-    snprintf(name, sizeof name, "%llu.%llu.status", (unsigned long long)step->options->step - 1, (unsigned long long)step->before);
-    if (read_small(step->dir, name, text, sizeof text) < 0)
+    char text[NOTE_ROOM];
+    if (read_small(step->dir, file_before(step, "status").text, text, sizeof text) < 0)
         return found;
     const char *size = strstr(text, "\"out\":"), *sha256 = strstr(text, "\"sha256\":"), *boot = strstr(text, "\"boot\":");
     if (size == NULL || sscanf(size, "\"out\":%18lld,", &found.size) != 1)
@@ -121,15 +111,14 @@ static int prove(const struct step *step, const char *sha256) {
  * Outputs are not synced. A page that was written is lost by a power cut alone, and after one the machine has another
  * boot id than the status tells: then not the size alone counts, but every byte.
  */
-static fault open_input(struct step *step, bool gated) {
-    char name[64], boot[BOOT_TEXT];
+static fault open_input(struct step *step) {
+    char boot[BOOT_TEXT];
     struct stat found;
-    if (!gated) {
+    if (!gated(step->options)) {
         step->input = open("/dev/null", O_RDONLY | O_CLOEXEC);
         return step->input < 0 ? BAD_INPUT : NULL;
     }
-    snprintf(name, sizeof name, "%llu.%llu.out", (unsigned long long)step->options->step - 1, (unsigned long long)step->before);
-    step->input = open_regular(step->dir, name, &found);
+    step->input = open_regular(step->dir, file_before(step, "out").text, &found);
     if (step->input < 0)
         return BAD_INPUT;
     step->in = (uint64_t)found.st_size;
@@ -151,7 +140,7 @@ static int claim(struct step *step) {
     struct note note;
     struct name name = file(step, "claim");
     step->started = now_us();
-    step->due = step->options->timeout ? now_ms() + step->options->timeout : 0;
+    step->due = step->options->timeout ? now_ms() + step->options->timeout + 1 : 0; /* the clock's millisecond has begun: never early */
     int size = snprintf(text, sizeof text, "%llu\n", (unsigned long long)step->started);
     if (note_make(&note, step->dir, name.text, 0) < 0)
         return -1;
@@ -166,6 +155,8 @@ static void make_files(struct step *step) {
     const struct options *options = step->options;
     step_fault(step, out_open(&step->out, step->dir, file(step, "out").text, options->data_cap, options->floor));
     step_fault(step, log_open(&step->log, step->dir, file(step, "log").text, options->log_cap));
+    if (options->mirror)
+        mirror_start(&step->mirror, step->dir, file(step, "log").text);
     step_fault(step, floor_check(step->dir, options->floor));
     if (options->begin && *options->output != '/')
         step_fault(step, filter_make(&step->filter, &step->out, options->begin, options->end));
@@ -248,29 +239,33 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
         note_discard(&verdict);
         return FAILED;
     }
+    mirror_finish(&step->mirror, step->log.size);
     return step->exit;
 }
 
+/* From the gate on; what to exit with. */
+int step_run(struct step *step) {
+    int outcome = gated(step->options) ? gate_wait(step, look_for_verdict) : GO_ON;
+    if (outcome != GO_ON)
+        return outcome;
+    fault input_error = open_input(step);
+    int input_errno = errno;
+    outcome = gate_wait(step, look_for_hold);
+    if (outcome != GO_ON)
+        return outcome;
+    if (claim(step) < 0) {
+        complain(file(step, "claim").text);
+        return FAILED;
+    }
+    return attempt(step, input_error, input_errno);
+}
+
 int step_main(const struct options *options) {
-    static struct step step; /* some 1.5 MiB, all zero, of which a small step touches little */
-    bool gated = options->step && strcmp(options->input, "none") != 0;
+    static struct step step = {0}; /* some 1.5 MiB, all zero, of which a small step touches little */
     step.options = options;
-    step.code = step.input = step.out.fd = step.log.fd = -1;
-    if (prepare(&step) < 0) {
+    if (step_prepare(&step) < 0) {
         complain(options->dir);
         return FAILED;
     }
-    int outcome = gated ? gate_wait(&step, look_for_verdict) : GO_ON;
-    if (outcome != GO_ON)
-        return outcome;
-    fault input_error = open_input(&step, gated);
-    int input_errno = errno;
-    outcome = gate_wait(&step, look_for_hold);
-    if (outcome != GO_ON)
-        return outcome;
-    if (claim(&step) < 0) {
-        complain(file(&step, "claim").text);
-        return FAILED;
-    }
-    return attempt(&step, input_error, input_errno);
+    return step_run(&step);
 }

@@ -19,8 +19,9 @@ Keys:
                             saved: nonces
     dray:job:ID:log         stream of blocks (log.py), the id of each entry `0-<number of its first line + 1>`
     dray:job:ID:log:cursors hash: STEP.ATTEMPT → log.Cursor, and `lines` → how many are kept
-    dray:job:ID:outputs     hash: step → its output, where it is small
+    dray:job:ID:outputs     hash: step → its output, where it is small; input → the job's, where that is
     dray:key:DIGEST         of an Idempotency-Key: the request's digest and the id of the job that it made
+    dray:uploads            zset of ids by the end of a lease, in ms: of what lies in the output store for jobs not recorded yet
     dray:questions, dray:answer:QUESTION    lists: preflight
     dray:wake               channel: ids of jobs to look at
     dray:news               channel: ids of jobs whose log grew or whose record was saved, deleted or removed
@@ -36,12 +37,13 @@ from dray.store.connection import available
 from dray.store.lists import Counts, Filter, Lists, Page, Summary
 from dray.store.logs import SMALL_OUTPUT, Entry, Logs, Read
 from dray.store.preflight import Answer, Preflight
-from dray.store.records import KEY_KEPT, IdempotencyKey, Kept, Raw, Records
+from dray.store.records import KEY_KEPT, IdempotencyKey, Kept, Laid, Raw, Records
+from dray.store.uploads import Uploads
 
-__all__ = ["KEY_KEPT", "SMALL_OUTPUT", "Answer", "Counts", "Entry", "Filter", "IdempotencyKey", "Kept", "Page", "Raw", "Read", "Store", "Summary"]
+__all__ = ["KEY_KEPT", "SMALL_OUTPUT", "Answer", "Counts", "Entry", "Filter", "IdempotencyKey", "Kept", "Laid", "Page", "Raw", "Read", "Store", "Summary"]
 
 
-class Store(Records, Lists, Logs, Preflight):
+class Store(Records, Uploads, Lists, Logs, Preflight):
     """Jobs, their logs and small outputs, and who works on them. Every call raises Unavailable when Redis does not do what it is asked."""
 
     @available

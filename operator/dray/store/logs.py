@@ -108,9 +108,9 @@ class Logs(Connection):
             raise Stale(job.id)
 
     @available
-    async def small_output(self, job_id: str, step: int) -> bytes | None:
-        """None: it is not kept, or not here."""
-        output: bytes | None = await self._redis.hget(keys.outputs(job_id), step)
+    async def small_output(self, job_id: str, name: int | str) -> bytes | None:
+        """Of a step, or the job's input (INPUT). None: it is not kept, or not here."""
+        output: bytes | None = await self._redis.hget(keys.outputs(job_id), name)
         return output
 
 

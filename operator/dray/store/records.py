@@ -35,12 +35,27 @@ class IdempotencyKey(NamedTuple):
     def of(cls, key: str, *request: str | bytes) -> IdempotencyKey:
         return cls(_digest(key), _digest(*request))
 
+    def with_body(self, *body: str | int) -> IdempotencyKey:
+        """Of a request that came with this besides."""
+        return self._replace(request=_digest(self.request, *map(str, body)))
+
 
 class Kept(NamedTuple):
-    """The small output of a step of another job."""
+    """Small outputs of another job: of which steps, and INPUT for its input."""
 
     job_id: str
-    step: int
+    names: tuple[int | str, ...]
+
+
+class Laid(NamedTuple):
+    """What a job has from its beginning. `uploaded`: something in the output store, under a lease (`uploads.py`)."""
+
+    kept: Kept = Kept("", ())
+    input: bytes = b""
+    uploaded: bool = False
+
+
+_NOTHING = Laid()
 
 
 class Raw(NamedTuple):
@@ -55,23 +70,24 @@ class Raw(NamedTuple):
 
 
 class Records(Connection):
-    async def create(self, job: Job, key: IdempotencyKey | None = None, kept: Kept | None = None) -> str:
+    async def create(self, job: Job, key: IdempotencyKey | None = None, laid: Laid = _NOTHING) -> str:
         """Record a new job: in the lists, waiting, and woken for; its id. Again with the same id: nothing more.
 
         With a key that came before, in the same request: the id of the job that it made. Raises KeyReused where it was
-        another request. `kept` becomes an output of the same step of this job; raises NotKept where it is gone.
+        another request. What is kept of another job becomes this one's too; raises NotKept where it is gone, or the
+        upload's lease is over.
         """
         spec, indexes = job.spec.model_dump_json(exclude_unset=True), orjson.dumps(tuple(keys.indexes(job.spec)))
-        source = keys.outputs(kept.job_id) if kept else ""
+        source = keys.outputs(laid.kept.job_id) if laid.kept.names else ""
         found = await self._run(
             scripts.CREATE,
             [
                 *(keys.job(job.id), keys.SEQUENCE, keys.JOBS, keys.WAITING, keys.status(job.phase)),
-                *(keys.idempotency(key.key) if key else "", source, keys.outputs(job.id)),
+                *(keys.idempotency(key.key) if key else "", source, keys.outputs(job.id), keys.UPLOADS),
             ],
             [
                 *(job.id, spec, orjson.dumps(job.dump()), brief(job.spec), indexes, keys.WAKE),
-                *(key.request if key else "", KEY_KEPT, kept.step if kept else ""),
+                *(key.request if key else "", KEY_KEPT, orjson.dumps(laid.kept.names), laid.input, int(laid.uploaded)),
             ],
         )
         if found == b"reused":

@@ -8,9 +8,18 @@ A Redis that is full refuses a script at its first write, unless that write only
 
 from __future__ import annotations
 
-CREATE = """
-local job, sequence, jobs, waiting, running, key, source, outputs = unpack(KEYS)
-local id, spec, state, brief, indexes, channel, body, lasting, step = unpack(ARGV)
+_NOW = """
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+CREATE = (
+    _NOW
+    + """
+local job, sequence, jobs, waiting, running, key, source, outputs, uploads = unpack(KEYS)
+local id, spec, state, brief, indexes, channel, body, lasting, names, input, uploaded = unpack(ARGV)
 if body ~= '' then
   local earlier = redis.call('GET', key)
   if earlier then
@@ -19,18 +28,25 @@ if body ~= '' then
   end
 end
 if redis.call('EXISTS', job) == 1 then return {id} end
-if step ~= '' then
-  local output = redis.call('HGET', source, step)
+if uploaded == '1' and tonumber(redis.call('ZSCORE', uploads, id) or 0) <= now() then return 'gone' end
+local kept = {}
+for _, name in ipairs(cjson.decode(names)) do
+  local output = redis.call('HGET', source, name)
   if not output then return 'gone' end
-  redis.call('HSET', outputs, step, output)
+  table.insert(kept, name)
+  table.insert(kept, output)
 end
+if #kept > 0 then redis.call('HSET', outputs, unpack(kept)) end
+if input ~= '' then redis.call('HSET', outputs, 'input', input) end
 local number = redis.call('INCR', sequence)
 redis.call('HSET', job, 'spec', spec, 'state', state, 'version', 0, 'sequence', number, 'brief', brief, 'indexes', indexes)
 for _, index in ipairs({jobs, waiting, running, unpack(cjson.decode(indexes))}) do redis.call('ZADD', index, number, id) end
 if body ~= '' then redis.call('SET', key, body .. ':' .. id, 'EX', lasting) end
+redis.call('ZREM', uploads, id)
 redis.call('PUBLISH', channel, id)
 return {id}
 """
+)
 
 SAVE = """
 local job, waiting, running, ended, finished = unpack(KEYS)
@@ -128,13 +144,6 @@ return 'done'
 """
 
 # --- leases
-
-_NOW = """
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-"""
 
 # Uses what the script that begins with it has named: active, fences, prefix, operator, engine.
 _OWN = (
@@ -309,6 +318,26 @@ if not at or (by or '0') ~= fence then return 0 end
 redis.call('HSET', outputs, step, output)
 return 1
 """
+
+# --- uploads
+
+LEASE = (
+    _NOW
+    + """
+local uploads = KEYS[1]
+local id, lasting, anew = unpack(ARGV)
+if anew == '0' and tonumber(redis.call('ZSCORE', uploads, id) or 0) <= now() then return 0 end
+redis.call('ZADD', uploads, now() + lasting, id)
+return 1
+"""
+)
+
+ABANDONED = (
+    _NOW
+    + """
+return redis.call('ZRANGE', KEYS[1], '-inf', now(), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+"""
+)
 
 # --- lists
 

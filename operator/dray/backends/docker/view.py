@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dray import runner
+from dray.backends.agent import Agent
 from dray.backends.docker import names
-from dray.backends.docker.agent import Agent
 from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
@@ -116,7 +116,8 @@ async def look(engine: Engine, view: View, agent: Agent | None) -> Pod:
     view.traces = runner.traces(listing)
     keys = {key for key in (*containers, *view.traces) if key}
     boxes = {key: _box(containers.get(key), view.traces.get(key, runner.Traces()), sandbox) for key in keys}
-    return Pod(Shape.OPEN, boxes, images, frozenset(Mark(name) for name in runner.marks(listing)), runner.verdicts(listing))
+    marks = frozenset(Mark(name) for name in runner.marks(listing))
+    return Pod(Shape.OPEN, boxes, images, marks, runner.verdicts(listing), runner.given(listing))
 
 
 def _with_launching(view: View, containers: Mapping[Key | None, Container]) -> Mapping[Key | None, Container]:
