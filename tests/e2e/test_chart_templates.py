@@ -86,15 +86,20 @@ def test_the_resource_definition_is_that_of_crds() -> None:
 
 def test_the_operator_may_do_what_crds_rbac_says() -> None:
     """But for its Lease, which the chart makes, so that it may use this one alone."""
-    documents = list(yaml.safe_load_all((ROOT / "crds" / "rbac.yaml").read_text()))
+    documents = [each for name in ("rbac.yaml", "rbac-jobs.yaml") for each in yaml.safe_load_all((ROOT / "crds" / name).read_text())]
     ours = rendered({"valuesFrom": ["team"], "mirrorJobs": "shown"})
-    for theirs, here in (
-        ("dray-operator", "ClusterRole jobs-dray-drayjobs"),
-        ("dray-values", "Role jobs-dray-values"),
-        ("dray-mirror", "Role jobs-dray-mirror"),
-    ):
-        kind, _, name = here.partition(" ")
-        assert found(ours, kind, name)["rules"] == found(documents, "ClusterRole", theirs)["rules"]
+    for name, theirs in {"drayjobs": "dray-operator", "jobs": "dray-jobs", "cluster": "dray-cluster"}.items():
+        assert found(ours, "ClusterRole", f"jobs-dray-{name}")["rules"] == found(documents, "ClusterRole", theirs)["rules"]
+    for name in ("values", "mirror"):
+        assert found(ours, "Role", f"jobs-dray-{name}")["rules"] == found(documents, "ClusterRole", f"dray-{name}")["rules"]
+
+
+def test_with_a_list_of_namespaces_the_operator_may_do_nothing_elsewhere() -> None:
+    ours = rendered({"namespaces": ["team-a", "team-b"], "valuesFrom": ["team-a"]})
+    in_cluster = [thing["metadata"]["name"] for thing in ours if thing["kind"] == "ClusterRole"]
+    assert in_cluster == ["jobs-dray-cluster"]  # kube-system may be read, whose uid names the cluster
+    roles = [thing["metadata"] for thing in ours if thing["kind"] == "Role"]
+    assert {role["namespace"] for role in roles if role["name"] == "jobs-dray-jobs"} == {"jobs-jobs", "team-a", "team-b"}
 
 
 # --- what it renders
@@ -109,7 +114,7 @@ def test_it_renders_what_the_golden_file_says(case: str) -> None:
 def test_the_api_server_takes_every_object(case: str, namespace: str) -> None:
     things = [thing for thing in golden.objects(case) if thing["apiVersion"] not in GROUPS_THAT_MAY_BE_ABSENT]
     for thing in things:
-        if "namespace" in thing["metadata"] or thing["kind"] not in ("ClusterRole", "ClusterRoleBinding"):
+        if thing["kind"] not in ("ClusterRole", "ClusterRoleBinding", "Namespace"):
             thing["metadata"]["namespace"] = namespace
     sent = yaml.safe_dump_all(things)
     told = kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", sent=sent)
@@ -183,14 +188,19 @@ STRANGER = "stranger"  # any pod in another namespace
     ],
 )
 def test_only_what_must_talk_can(source: str, target: str, port: str, may: bool) -> None:
-    policies = [thing["spec"] for thing in golden.objects("default") if thing["kind"] == "NetworkPolicy"]
+    policies = _policies("default")
     assert (_lets(policies, "egress", source, target, port) and _lets(policies, "ingress", target, source, port)) is may
 
 
 def test_the_api_can_be_kept_to_some_clients() -> None:
-    policies = [thing["spec"] for thing in golden.objects("open") if thing["kind"] == "NetworkPolicy"]
+    policies = _policies("open")
     assert not _lets(policies, "ingress", API, STRANGER, "http")
     assert _lets(policies, "ingress", API, TEST, "http")
+
+
+def _policies(case: str) -> list[dict[str, Any]]:
+    """Those of the release's own namespace."""
+    return [thing["spec"] for thing in golden.objects(case) if thing["kind"] == "NetworkPolicy" and "namespace" not in thing["metadata"]]
 
 
 def _lets(policies: list[dict[str, Any]], way: str, of: str, peer: str, port: str) -> bool:

@@ -20,7 +20,12 @@ GIVEN = {"token": {"value": "sixteen-characters"}, "redis": {"password": "secret
 CASES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "docker": {"backend": "docker", "docker": {"socket": "/run/podman.sock", "group": 107}},
-    "namespaces": {"namespaces": ["team-a", "team-b"], "valuesFrom": ["team-a"], "mirrorJobs": "shown"},
+    "namespaces": {
+        "namespaces": ["team-a", "team-b"],
+        "valuesFrom": ["team-a"],
+        "mirrorJobs": "shown",
+        "kubernetes": {"jobNamespaces": ["team-c"], "pullSecrets": ["login"], "root": True},
+    },
     "external": {
         "token": {"existingSecret": "ours", "key": "dray"},
         "redis": {"existingSecret": "redis", "key": "uri"},

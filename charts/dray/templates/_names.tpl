@@ -21,6 +21,11 @@
 {{ printf "%s-%s" .Release.Namespace (include "dray.fullname" .) }}
 {{- end }}
 
+{{/* Where the pods of jobs run that are no DrayJobs. */}}
+{{- define "dray.jobNamespace" -}}
+{{ .Values.kubernetes.jobNamespace | default (printf "%s-jobs" .Release.Namespace) }}
+{{- end }}
+
 {{- define "dray.selector" -}}
 app.kubernetes.io/name: {{ include "dray.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}

@@ -34,6 +34,17 @@ securityContext:
   valueFrom: {secretKeyRef: {name: {{ include "dray.redisSecret" . }}, key: {{ include "dray.redisKey" . }}}}
 - name: DRAY_TOKEN
   valueFrom: {secretKeyRef: {name: {{ include "dray.tokenSecret" . }}, key: {{ .Values.token.key }}}}
+{{- if eq .Values.backend "kubernetes" }}
+- {name: DRAY_BACKEND, value: kubernetes}
+- {name: DRAY_IMAGE, value: {{ include "dray.image" . | quote }}}
+- {name: DRAY_JOB_NAMESPACE, value: {{ include "dray.jobNamespace" . }}}
+{{- with .Values.kubernetes.jobNamespaces }}
+- {name: DRAY_JOB_NAMESPACES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- if .Values.kubernetes.root }}
+- {name: DRAY_ROOT, value: "yes"}
+{{- end }}
+{{- end }}
 {{- with include "dray.outputsURL" . }}
 - {name: DRAY_OUTPUTS, value: {{ . | quote }}}
 {{- end }}
