@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 RUNNER := operator/dray/runner
 
-.PHONY: help setup runner demo test test-full screenshots docs bench lint format lock wheel clean
+.PHONY: help setup runner demo test test-full screenshots reference docs bench lint format lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,8 +27,10 @@ screenshots: export DRAY_SCREENSHOTS := docs/images
 screenshots: setup ## make the pictures in docs/page.md anew
 	$(BIN)/pytest -q tests/e2e/test_page.py -k pictures
 
-docs: setup ## the docs as a site, in site/
+reference: setup ## print docs/reference-*.md from the code
 	$(BIN)/python docs/reference.py
+
+docs: setup ## the docs as a site, in site/
 	@rm -rf .docs site && mkdir .docs
 	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs examples crds .docs
 	$(BIN)/zensical build --strict

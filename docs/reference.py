@@ -1,4 +1,4 @@
-"""Prints the two reference pages from what the code says: `make docs`. tests/unit/test_docs.py holds them."""
+"""Prints the two reference pages from what the code says: `make reference`. tests/unit/test_docs.py holds them."""
 
 from __future__ import annotations
 

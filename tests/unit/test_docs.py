@@ -62,7 +62,7 @@ def test_every_json_is_json_and_every_job_a_job() -> None:
 
 def test_the_reference_is_what_the_code_says() -> None:
     for name, text in reference.pages().items():
-        assert (DOCS / name).read_text() == text, f"{name}: make docs"
+        assert (DOCS / name).read_text() == text, f"{name} is old: make reference"
 
 
 def test_every_page_is_in_the_sites_contents() -> None:
