@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -234,6 +235,55 @@ def test_who_pipes_nothing_in_is_told_what_is_waited_for(user: User, image: Imag
     assert process.stderr is not None
     assert b"</dev/null" in process.stderr.readline()
     assert process.communicate(b"late", timeout=60)[0] == b"late"
+
+
+# --- run, with no server
+
+
+@pytest.fixture
+def loner(engine: Any, redis: None, tmp_path: Path) -> Iterator[User]:
+    """A user whose server does not answer; in the end nothing is left of what they ran."""
+    with tempfile.TemporaryDirectory(prefix="loner-") as folder:  # a short path: a Unix socket's is limited
+        yield User(tmp_path, DRAY_SERVER="http://127.0.0.1:1", TMPDIR=folder)
+        assert list(Path(folder).iterdir()) == []
+
+
+def nothing_left(engine: Any, told: str) -> None:
+    """Of the job whose id was told."""
+    job_id = re.findall(r"^job ([0-9A-F-]{36})$", told, re.MULTILINE)[0]
+    mine = {"label": f"dray.job={job_id}"}
+    assert engine.containers.list(all=True, ignore_removed=True, filters=mine) == []
+    assert engine.volumes.list(filters=mine) == []
+
+
+def test_run_needs_no_server(loner: User, image: Images) -> None:
+    for size in (0, 3_000_000):
+        done = loner.types("run", "--local", "--step", f"{image('true')} cat", "--step", f"{image('true')} wc -c", stdin=b"x" * size)
+        assert done.stdout == b"%d\n" % size
+        nothing_left(image.engine, done.stderr.decode())
+    done = loner.types("run", "--local", "--step", f"{image('true')} sh -c 'exit 5'", "-o", "json", code=5)
+    assert json.loads(done.stdout)["reason"] == "exit_code"
+    nothing_left(image.engine, done.stderr.decode())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_run_ended_by_a_signal_takes_its_server_and_its_job_along(loner: User, image: Images, number: int) -> None:
+    process = loner.begins("run", "--local", "--step", f"{image('true')} sh -c 'echo on; exec sleep 60'")
+    assert process.stderr is not None
+    told = b""
+    while b"1 | on" not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    process.send_signal(number)
+    told += process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    nothing_left(image.engine, told.decode())
+
+
+def test_run_without_server_and_engine_says_what_is_missing(loner: User) -> None:
+    loner.env["DOCKER_HOST"] = "unix:///no/such.sock"
+    assert b"engine" in loner.types("run", "--local", "--step", "a", code=125).stderr
 
 
 # --- a terminal

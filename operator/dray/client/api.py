@@ -93,6 +93,10 @@ class Api:
         """That the server is alive; it takes no token for this."""
         return self._json("GET", "/healthz", ("status",))
 
+    def ready(self) -> Json:
+        """That all it stands on answers. Raises Failed, naming what does not."""
+        return self._json("GET", "/readyz", ("status",))
+
     # --- requests
 
     def _made(self, path: str, content: bytes = b"", params: Mapping[str, int | str] | None = None, more: Mapping[str, str] | None = None) -> Json:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from queue import SimpleQueue
 from typing import Annotated
 
 import typer
 
-from dray.client import config, jobfile, show, stdin, watch
+from dray.client import config, jobfile, local, show, stdin, watch
 from dray.client.api import Api, Json
 from dray.client.errors import Failed
 from dray.client.follow import follow
@@ -81,13 +81,16 @@ def run(
     file: File = None,
     step: Steps = None,
     output: Annotated[Form | None, typer.Option("--output", "-o", help="the job's record instead of its output")] = None,
+    alone: Annotated[bool, typer.Option("--local", help="on a Dray of its own that ends with the job: no server is needed, but an engine")] = False,
 ) -> None:
     """Run a job and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it.
 
     What is piped in is the input of its first step.
     """
     try:
-        raise typer.Exit(_run(context.obj(), jobfile.read(file, step or []), output, file != "-"))
+        job = jobfile.read(file, step or [])
+        with local.server() if alone else nullcontext(context.obj()) as connection:
+            raise typer.Exit(_run(connection, job, output, file != "-"))
     except Failed as error:
         tell_failure(error)
         raise typer.Exit(watch.DRAY) from None
