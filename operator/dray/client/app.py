@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from dray.client import config, jobfile, local, show, stdin, watch
+from dray.client import config, jobfile, local, reproduce, show, stdin, watch
 from dray.client.api import Api, Json
 from dray.client.errors import Failed
 from dray.client.follow import follow
@@ -176,9 +176,24 @@ def logs(context: typer.Context, job_id: Id, wait: Annotated[bool, typer.Option(
 
 
 @app.command()
-def output(context: typer.Context, job_id: Id, step: Annotated[int | None, typer.Option(min=1, help="of this step, not of the last")] = None) -> None:
+def output(
+    context: typer.Context,
+    job_id: Id,
+    step: Annotated[int | None, typer.Option(min=1, help="of this step, not of the last")] = None,
+    given: Annotated[bool, typer.Option("--input", help="the input that the job came with")] = False,
+) -> None:
     """Print what a job's last step passed on, byte for byte."""
-    show.octets(_api(context).output(job_id, step))
+    api = _api(context)
+    show.octets(api.input(job_id) if given else api.output(job_id, step))
+
+
+@app.command("reproduce")
+def reproduce_step(context: typer.Context, job_id: Id, step: Annotated[int, typer.Argument(min=1, help="which step of it")]) -> None:
+    """Print the commands that repeat one step by hand, for a shell."""
+    connection = context.obj()
+    elsewhere = connection.server != config.find(os.environ).server
+    client = ["dray", f"--server={connection.server}"] if elsewhere else ["dray"]
+    sys.stdout.write(shown(reproduce.commands(Api(connection), job_id, step, client), sys.stdout, keep="\t\n"))
 
 
 @app.command()
