@@ -126,4 +126,4 @@ def cluster() -> Cluster:
             namespace = _ACCOUNT.read_text().strip()
         return Cluster(client.ApiClient(configuration), namespace)
     except (config.ConfigException, OSError) as error:
-        raise BadSetting(f"--kubernetes: there is no cluster to be found: {error}") from None
+        raise BadSetting(f"Kubernetes: there is no cluster to be found: {error}") from None
