@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 RUNNER := operator/dray/runner
 
-.PHONY: help setup runner demo test test-full bench lint format lock wheel clean
+.PHONY: help setup runner demo test test-full screenshots bench lint format lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -22,6 +22,10 @@ test: setup ## all tests; REQUIRE=docker,redis: fail where one of them is missin
 
 test-full: export DRAY_TEST_FULL := 1
 test-full: test ## all tests, the long ones too
+
+screenshots: export DRAY_SCREENSHOTS := docs/images
+screenshots: setup ## make the pictures in docs/page.md anew
+	$(BIN)/pytest -q tests/e2e/test_page.py -k pictures
 
 bench: setup ## measure beside docker run and others; BENCH="instant --rounds 9": some rows only, and so on
 	$(BIN)/python -m benchmarks $(BENCH)

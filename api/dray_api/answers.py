@@ -11,6 +11,7 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+_AS_IT_IS = {"X-Content-Type-Options": "nosniff"}  # what a container wrote is no script of the page's
 _DROPPED, _DROP_WITHIN = 2**30, 10.0  # bytes, seconds
 _WHOLE = 64 * 2**10  # bytes: JSON up to this size is not streamed
 
@@ -36,9 +37,13 @@ async def json_pieces(pieces: AsyncIterator[bytes]) -> Response:
     return Response(b"".join(begun), media_type="application/json")
 
 
+def few_octets(content: bytes) -> Response:
+    return Response(content, headers=_AS_IT_IS, media_type="application/octet-stream")
+
+
 async def octets(blocks: AsyncIterator[bytes], length: int) -> Response:
     """200 with exactly `length` bytes: more or fewer end the connection, so that nobody takes them for all. The first block is read here."""
-    return _Stream(await anext(blocks, b""), blocks, "application/octet-stream", {"Content-Length": str(length)})
+    return _Stream(await anext(blocks, b""), blocks, "application/octet-stream", {**_AS_IT_IS, "Content-Length": str(length)})
 
 
 async def events(pieces: AsyncIterator[bytes]) -> Response:

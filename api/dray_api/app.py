@@ -14,12 +14,14 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match
+from starlette.types import Scope
 
 from dray.errors import DrayError
 from dray.outputs import Outputs
 from dray.settings import Settings
 from dray.store import Store
-from dray_api import openapi, problems
+from dray_api import openapi, page, problems
 from dray_api.follow import Followers
 from dray_api.guard import Guard
 from dray_api.layers import Paths, Watch
@@ -65,6 +67,13 @@ class _Route(APIRoute):
         return self.endpoint
 
 
+class _ForPeople(_Route):
+    """There for those who ask for HTML alone; for all others there is no such route."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches(scope) if page.wanted(scope) else (Match.NONE, {})
+
+
 def _add_routes(app: FastAPI, routes: Routes) -> None:
     for method, path, endpoint in (
         ("POST", "/jobs", routes.create),
@@ -103,3 +112,6 @@ def _add_documents(app: FastAPI) -> None:
 
     app.add_api_route("/openapi.json", as_json, methods=["GET", "HEAD"], response_class=Response, include_in_schema=False)
     app.add_api_route("/docs", as_page, methods=["GET", "HEAD"], response_class=Response, include_in_schema=False)
+    for path, endpoint in page.routes():
+        kind = _ForPeople if path == "/" else None
+        app.router.add_api_route(path, endpoint, methods=["GET", "HEAD"], response_class=Response, include_in_schema=False, route_class_override=kind)

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dray.errors import DrayError, Foreign, Malformed, Unauthorized
 from dray.settings import Settings
-from dray_api import problems
+from dray_api import page, problems
 
-OPEN = frozenset({"/healthz", "/readyz"})  # asked without a token
+OPEN = frozenset({"/healthz", "/readyz"}) | page.PATHS  # asked without a token
 MAX_TARGET = 8 * 2**10  # bytes of path and query
 MAX_HEADERS = 64 * 2**10  # bytes of names and values
 

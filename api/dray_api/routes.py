@@ -151,7 +151,7 @@ class Routes:
         kept = await self._store.small_output(job.id, name)
         if kept is None:
             raise _not_kept(job, name)
-        return Response(kept, media_type="application/octet-stream")
+        return answers.few_octets(kept)
 
     async def _large_output(self, job: Job, name: int | str, size: int) -> Response:
         try:

@@ -118,12 +118,13 @@ def cluster() -> Cluster:
     configuration.connection_pool_maxsize = _CONNECTIONS
     try:
         if os.environ.get("KUBECONFIG") or not _ACCOUNT.exists():
-            config.load_kube_config(client_configuration=configuration)
-            _, context = config.list_kube_config_contexts()
+            file = os.environ.get("KUBECONFIG")
+            config.load_kube_config(file, client_configuration=configuration)
+            _, context = config.list_kube_config_contexts(file)
             namespace = context["context"].get("namespace", "default")
         else:
             config.load_incluster_config(client_configuration=configuration)
             namespace = _ACCOUNT.read_text().strip()
         return Cluster(client.ApiClient(configuration), namespace)
     except (config.ConfigException, OSError) as error:
-        raise BadSetting(f"--kubernetes: there is no cluster to be found: {error}") from None
+        raise BadSetting(f"Kubernetes: there is no cluster to be found: {error}") from None

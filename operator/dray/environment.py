@@ -11,15 +11,17 @@ from dray.secrets import Secrets
 from dray.spec import EnvVar
 
 
-async def launching(job: Job, step: int, secrets: Secrets) -> Launching:
-    """Raises NoSecret, and Unavailable where a value lies in a cluster that does not answer."""
+async def launching(job: Job, step: int, secrets: Secrets, resolved: bool = True) -> Launching:
+    """Raises NoSecret, and Unavailable where a value lies in a cluster that does not answer. Not `resolved`: without what is only named."""
     variables = job.spec.environment_of(step)
-    if any(variable.cluster for variable in variables.values()):
+    if not resolved:
+        found: dict[str, str | None] = {name: None if variable.named else variable.value for name, variable in variables.items()}
+    elif any(variable.cluster for variable in variables.values()):
         found = await asyncio.to_thread(_values, variables, secrets)
     else:
         found = _values(variables, secrets)
     values = {name: value for name, value in found.items() if value is not None}
-    masked = tuple(name for name in values if variables[name].secretive)
+    masked = tuple(name for name, variable in variables.items() if variable.secretive and (name in values or not resolved))
     left = max(job.spec.steps[step].retries - len(job.steps[step].past), 0)
     return Launching(values | _place(job, step), masked, left)
 

@@ -39,6 +39,7 @@ _MASKED = ("/proc", "/sys", "/.dray", "/.dray-bin")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # of a secret, a volume, a network
 _LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_DNS_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")  # of an object in a cluster
 _CPU = re.compile(r"([0-9]{1,7})m|([0-9]{1,4}(?:\.[0-9]{1,3})?)")
 _MEMORY = re.compile(r"([0-9]{1,15})(|[kMGT]|[KMGT]i)")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -123,6 +124,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _dns_name(text: str) -> str:
+    if not _DNS_NAME.fullmatch(text):
+        raise ValueError("must be a name in a cluster: lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit")
+    return text
+
+
 def _network(text: str) -> str:
     if text == "host":
         raise ValueError("must not be 'host': a job has a network of its own")
@@ -198,6 +205,7 @@ Word = Annotated[str, AfterValidator(_word)]
 Words = Annotated[tuple[Word, ...], Field(max_length=MAX_WORDS, strict=False)]
 Path = Annotated[str, AfterValidator(_absolute)]
 MountPath = Annotated[str, AfterValidator(_absolute), AfterValidator(_not_root), AfterValidator(_unmasked)]
+DnsName = Annotated[str, AfterValidator(_dns_name)]
 ShortName = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]
 LabelKey = Annotated[str, AfterValidator(_label_key)]

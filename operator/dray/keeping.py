@@ -31,8 +31,7 @@ class Keeper:
     async def keep_last(self, job: Job) -> int:
         """The job's output; its size. Raises Truncated or FileNotFoundError where it is not as it was when its step ended."""
         step = job.spec.pipe - 1
-        if (step, job.steps[step].attempt) not in self._kept:
-            await self._keep(job, step)
+        await self.keep_whole(job, step)
         return job.steps[step].bytes_out or 0
 
     async def keep(self, job: Job, key: Key) -> None:
@@ -46,6 +45,11 @@ class Keeper:
             await self._keep(job, step)
         except (Truncated, FileNotFoundError):
             return
+
+    async def keep_whole(self, job: Job, step: int) -> None:
+        """The output of a step, whatever its size. Raises as `keep_last` does."""
+        if (step, job.steps[step].attempt) not in self._kept:
+            await self._keep(job, step)
 
     async def keep_all(self, job: Job) -> None:
         """The small ones together, as the job's end waits for them; of the large ones one at a time, as each takes memory."""

@@ -58,6 +58,7 @@ class Shape(StrEnum):
     """Of a job's pod. Only when it is OPEN are the traces in its volume known."""
 
     ABSENT = "absent"  # no volume
+    OPENING = "opening"  # being made: nothing in it can have begun
     SHUT = "shut"  # a volume, but no running sandbox
     OPEN = "open"
 
@@ -92,6 +93,8 @@ class Pod:
 
     A fault among the images bars its attempt: the image cannot be had, the engine will not start it, or this operator may not.
     `given`: the job's input lies in the volume, whole.
+    `spent`: steps whose box has ended in a pod that cannot have another one. `gone`: why the cluster took the whole pod
+    with its volume, or did not bring it up; then `boxes` are of the attempts that may have begun in it.
     """
 
     shape: Shape = Shape.ABSENT
@@ -100,3 +103,5 @@ class Pod:
     marks: frozenset[Mark] = frozenset()
     verdicts: frozenset[int] = frozenset()
     given: bool = False
+    spent: frozenset[int] = frozenset()
+    gone: Fault | None = None

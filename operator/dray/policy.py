@@ -11,20 +11,22 @@ from fnmatch import fnmatchcase
 from dray.fields import Limits
 from dray.pod import Fault
 from dray.reason import Reason
-from dray.settings import Settings
-from dray.spec import JobSpec, Step
+from dray.settings import Runs, Settings
+from dray.spec import OBJECT_NAMESPACE, JobSpec, Step
 
 
 def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
     """(field, fault) of everything in the job that is not allowed."""
+    yield from _of_backend(spec, settings)
     for number, step in enumerate(spec.steps):
         for field, fault in _of_step(step, settings):
             yield f"steps[{number}].{field}", fault
 
 
 def refusal(spec: JobSpec, step: int, settings: Settings) -> Fault | None:
-    """The first fault of one step."""
-    return next((fault for _, fault in _of_step(spec.steps[step], settings)), None)
+    """The first fault of one step; the first step has those of the whole job too."""
+    faults = (*(_of_backend(spec, settings) if step == 0 else ()), *_of_step(spec.steps[step], settings))
+    return next((fault for _, fault in faults), None)
 
 
 def _of_step(step: Step, settings: Settings) -> Iterator[tuple[str, Fault]]:
@@ -38,6 +40,24 @@ def _of_step(step: Step, settings: Settings) -> Iterator[tuple[str, Fault]]:
         if asked is not None and most is not None and asked > most:
             unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
             yield f"resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
+    if step.resources.pids is not None and settings.backend is Runs.KUBERNETES:
+        yield "resources.pids", Fault(Reason.NOT_SUPPORTED, "Kubernetes has no limit of processes for one container")
+
+
+def _of_backend(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
+    """What the job asks for and its backend cannot do, or not here."""
+    asked = spec.kubernetes
+    if settings.backend is not Runs.KUBERNETES:
+        if asked is not None:
+            yield "kubernetes", Fault(Reason.NOT_SUPPORTED, "jobs run on Docker here, not on Kubernetes")
+        return
+    if spec.network != "bridge":
+        yield "network", Fault(Reason.NOT_SUPPORTED, "a pod on Kubernetes has the cluster's network: only bridge, the default, can be said here")
+    own = spec.labels.get(OBJECT_NAMESPACE)
+    if asked is not None and asked.namespace not in ((None, own) if own else (None, settings.job_namespace, *settings.job_namespaces)):
+        yield "kubernetes.namespace", Fault(Reason.NOT_SUPPORTED, f"{asked.namespace} is no namespace that is allowed here")
+    if asked is not None and asked.root and not settings.root:
+        yield "kubernetes.root", Fault(Reason.NOT_SUPPORTED, "images that run as root are not allowed here")
 
 
 def limits(spec: JobSpec, step: int, settings: Settings) -> Limits:

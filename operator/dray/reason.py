@@ -27,6 +27,9 @@ class Reason(StrEnum):
     DISK_FULL = "disk_full"
     INPUT_DAMAGED = "input_damaged"
     STATUS_MISMATCH = "status_mismatch"
+    UNSCHEDULABLE = "unschedulable"
+    EVICTED = "evicted"
+    NOT_SUPPORTED = "not_supported"
     LOST = "lost"
 
 
@@ -58,7 +61,10 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.OUTPUT_MISSING: Meaning(Side.USER, False, "the step left no such output file, or its output was changed after its end"),
     Reason.DATA_LIMIT: Meaning(Side.USER, False, "the job's outputs together passed the cap on a job's data"),
     Reason.DISK_FULL: Meaning(Side.INFRASTRUCTURE, True, "the engine's disk is full, or nearly so"),
-    Reason.INPUT_DAMAGED: Meaning(Side.INFRASTRUCTURE, False, "the output of the step before is no longer what it was when it ended"),
+    Reason.INPUT_DAMAGED: Meaning(Side.INFRASTRUCTURE, False, "the output of the step before, or the input of the job, is no longer what it was"),
     Reason.STATUS_MISMATCH: Meaning(Side.INFRASTRUCTURE, False, "the step's own account of its end and the engine's differ"),
+    Reason.UNSCHEDULABLE: Meaning(Side.INFRASTRUCTURE, True, "the cluster did not bring the job's pod up in the time it is given"),
+    Reason.EVICTED: Meaning(Side.INFRASTRUCTURE, True, "the cluster took the job's pod from its node, and the command or its output with it"),
+    Reason.NOT_SUPPORTED: Meaning(Side.USER, False, "the backend cannot do what the job asks for"),
     Reason.LOST: Meaning(Side.INFRASTRUCTURE, True, "the container, its engine or its volume went away while the command ran"),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -36,6 +37,7 @@ from dray.state import (
     Open,
     Pull,
     Remake,
+    Renew,
     Reopen,
     Retire,
     Rules,
@@ -48,6 +50,7 @@ from dray.state import (
     due,
     inputless,
     remade,
+    renewed,
     spoiled,
     unfed,
 )
@@ -152,6 +155,8 @@ class Reconciler:
                 name = await self._backend.open(job)
                 if (job.pod, job.engine) != (name, self._rules.engine):
                     await self._save(replace(job, pod=name, engine=self._rules.engine))
+            case Renew(kept):
+                await self._renew(job, kept)
             case SetMark(mark, text):
                 await self._backend.mark(job, mark, text)
             case Unmark(mark):
@@ -196,7 +201,7 @@ class Reconciler:
 
     async def _launch(self, job: Job, step: int) -> None:
         try:
-            given = await launching(job, step, self._secrets)
+            given = await launching(job, step, self._secrets, self._backend.resolves)
         except NoSecret as error:
             self._bar(step, Fault(Reason.SECRET_NOT_FOUND, str(error), early=step != job.current))
         else:
@@ -229,6 +234,12 @@ class Reconciler:
             log.warning("the output of step %d is not kept", step + 1, extra={"job": job.id})
             await self._save(inputless(job, self._clock()))
 
+    async def _renew(self, job: Job, kept: int | None) -> None:
+        if kept is not None:
+            with suppress(Truncated, FileNotFoundError):  # then there is nothing to go on from, as will be seen
+                await self._keeper.keep_whole(job, kept)
+        await self._save(renewed(job))
+
     async def _tidy(self, job: Job, tidy: Tidy) -> None:
         await self._keeper.keep(job, tidy.key)
         if tidy.output:
@@ -242,16 +253,16 @@ class Reconciler:
                 await self.shipper.drain(seen)
                 await self._keeper.keep_all(seen)
             if seen.phase is Phase.COMPLETE:
-                seen = await self._with_output(seen)
+                seen = await self._with_output(seen, pod.gone)
             if seen.failed is not None:
                 seen = replace(seen, stderr=await self._store.stderr(seen.id, (seen.failed, seen.steps[seen.failed].attempt)))
         await self._save(seen)
 
-    async def _with_output(self, job: Job) -> Job:
+    async def _with_output(self, job: Job, gone: Fault | None) -> Job:
         try:
             return replace(job, output=await self._keeper.keep_last(job))
         except (Truncated, FileNotFoundError):
-            return spoiled(job, self._clock())
+            return spoiled(job, self._clock(), gone)
 
 
 def _tell(before: Job | None, after: Job) -> None:

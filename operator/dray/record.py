@@ -98,7 +98,8 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The record. `pod` names what the backend made for it, on `engine` (None: nothing yet); `version` counts its saves.
+    """The record. `pod` names what the backend made for it, on `engine` (None: nothing yet); `pods` counts those that
+    went away before; `version` counts its saves.
 
     `owner`, `fence`: the operator that works on it, and the token under which it took it. `pins`: by step, the image's digest to run instead of its
     source, where the client asked for that. `stop`, `stopped_at`: why and since when its steps are being stopped;
@@ -124,6 +125,7 @@ class Job:
     stop: Reason | None = None
     stopped_at: int | None = None
     halted_at: int | None = None
+    pods: int = 0
     failed: int | None = None
     stderr: tuple[str, ...] = ()
     origin: str | None = None

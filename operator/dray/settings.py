@@ -19,6 +19,13 @@ LOG_LEVELS = ("panic", "fatal", "error", "warn", "info", "debug")
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
+class Runs(StrEnum):
+    """What an operator's jobs run on."""
+
+    DOCKER = "docker"
+    KUBERNETES = "kubernetes"
+
+
 class Drain(StrEnum):
     """What an operator that is told to stop does about its jobs."""
 
@@ -37,6 +44,10 @@ class Settings:
     `kubernetes`: whether DrayJobs are dealt with, in `namespaces` (empty: all); `mirror_jobs`: the namespace in which
     jobs that came another way are shown. `plain_registries`: asked without TLS; `registry_ca`: signs for registries besides
     the system's authorities.
+
+    `backend`: what jobs run on. Of Kubernetes: `image` has the runner; `job_namespace` is where jobs run that name none
+    (None: the operator's own), `job_namespaces` are those that they may name; `root`: whether they may ask for images
+    that run as root; `pending`: how long a pod may take to come up.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +84,12 @@ class Settings:
     mirror_jobs: str | None = None
     plain_registries: tuple[str, ...] = ()
     registry_ca: Path | None = None
+    backend: Runs = Runs.DOCKER
+    image: str | None = None
+    job_namespace: str | None = None
+    job_namespaces: tuple[str, ...] = ()
+    root: bool = False
+    pending: float = 300.0
 
     @property
     def outputs_url(self) -> str:
@@ -91,6 +108,8 @@ class Settings:
         """Itself. Raises BadSetting where the settings together are unsafe, or make no sense."""
         if not self.kubernetes and (self.namespaces or self.mirror_jobs):
             raise BadSetting("--namespaces and --mirror-jobs say more of --kubernetes, which is missing")
+        if self.backend is Runs.KUBERNETES and not self.image:
+            raise BadSetting("--backend kubernetes needs --image or DRAY_IMAGE: Dray's own image, which has the runner for the jobs' pods")
         if not self.loopback and self.token is None and not self.no_auth:
             raise BadSetting(
                 f"--host {self.host} listens beyond this machine: set DRAY_TOKEN, which clients then send as 'Authorization: Bearer …', or say --no-auth"
@@ -188,6 +207,18 @@ def _drain(text: str) -> Drain:
     return Drain(text)
 
 
+def _runs(text: str) -> Runs:
+    if text not in list(Runs):
+        raise ValueError(f"must be {' or '.join(Runs)}, not {text!r}")
+    return Runs(text)
+
+
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(f"must be yes or no, not {text!r}")
+    return text == "yes"
+
+
 def _folders(text: str) -> tuple[str, ...]:
     paths = tuple(path.strip().rstrip("/") or "/" for path in text.split(",") if path.strip())
     for path in paths:
@@ -249,6 +280,12 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_KEEP_OUTPUTS": ("keep_outputs", _size),
     "DRAY_KEEP_TIME": ("keep_time", _seconds),
     "DRAY_KEEP_JOBS": ("keep_jobs", _count),
+    "DRAY_BACKEND": ("backend", _runs),
+    "DRAY_IMAGE": ("image", str),
+    "DRAY_JOB_NAMESPACE": ("job_namespace", str),
+    "DRAY_JOB_NAMESPACES": ("job_namespaces", _patterns),
+    "DRAY_ROOT": ("root", _yes),
+    "DRAY_PENDING": ("pending", _seconds),
     "DRAY_METRICS_PORT": ("metrics_port", _listening),
     "DRAY_PLAIN_REGISTRIES": ("plain_registries", _hosts),
     "DRAY_REGISTRY_CA": ("registry_ca", Path),

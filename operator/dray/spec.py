@@ -60,6 +60,11 @@ class EnvVar(_Part):
         return given
 
     @property
+    def named(self) -> bool:
+        """Whether only a name of its value is given."""
+        return self.secret is not None or self.cluster is not None
+
+    @property
     def secretive(self) -> bool:
         """Whether its value is masked in the log."""
         return self.secret is not None or (self.cluster is not None and self.cluster.kind == "Secret")
@@ -155,6 +160,31 @@ class Step(_Part):
         return entrypoint + (self.args or default_args)
 
 
+class Toleration(_Part):
+    """Of a node's taint, as Kubernetes has it."""
+
+    key: fields.LabelKey | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: fields.LabelValue | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    tolerationSeconds: Annotated[int, Field(ge=0)] | None = None  # noqa: N815 (Kubernetes' JSON)
+
+
+NodeLabels = Annotated[dict[fields.LabelKey, fields.LabelValue], Field(max_length=fields.MAX_LABELS)]
+
+
+class Kubernetes(_Part):
+    """How the job's pod is made in a cluster. `root`: images may run as root, where the operator's settings allow that."""
+
+    namespace: fields.DnsName | None = None
+    serviceAccount: fields.DnsName | None = None  # noqa: N815 (Kubernetes' words)
+    nodeSelector: NodeLabels = {}  # noqa: N815
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=fields.MAX_LABELS, strict=False)] = ()
+    imagePullSecrets: Annotated[tuple[fields.DnsName, ...], Field(max_length=fields.MAX_LABELS, strict=False)] = ()  # noqa: N815
+    labels: NodeLabels = {}
+    root: bool = False
+
+
 class JobSpec(_Part):
     """A job as a client posts it."""
 
@@ -163,6 +193,7 @@ class JobSpec(_Part):
     environment: Environment = ()
     timeout: Annotated[fields.Seconds | None, Field(description="seconds from the job's beginning until its steps are stopped")] = None
     labels: Annotated[dict[fields.LabelKey, fields.LabelValue], Field(max_length=fields.MAX_LABELS)] = {}
+    kubernetes: Annotated[Kubernetes | None, Field(description="how the job's pod is made; only where jobs run on Kubernetes")] = None
     network: Annotated[fields.Network, Field(description="none, bridge, or the name of a network of the engine's")] = "bridge"
 
     @model_validator(mode="after")
@@ -186,6 +217,8 @@ class JobSpec(_Part):
 
 RESERVED = "dray.io/"
 """How the keys of Dray's own labels begin."""
+OBJECT_NAMESPACE = f"{RESERVED}namespace"
+"""The label of a job that comes from a DrayJob: the object's namespace, which is the job's too."""
 
 
 def parse(given: Any) -> JobSpec:

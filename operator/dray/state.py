@@ -58,6 +58,13 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Keep the output of this step, if it is one, whatever its size; then have a new pod: in this one no further attempt can be made."""
+
+    kept: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SetMark:
     """Lay the mark into the volume."""
 
@@ -151,7 +158,7 @@ class Forget:
     """Remove the record of a deleted job, its log and its output."""
 
 
-Action = Save | Open | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
+Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
 
 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
@@ -174,6 +181,10 @@ def _run(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
     """Of a job that runs, on this engine, with what is to be stopped noted in its record."""
     if job.pod is None and not (job.stop and not job.piped_over):
         return Open()
+    if job.pod is not None and pod.gone is not None and job.current < len(job.steps):
+        return Save(_without_pod(job, pod, pod.gone, now))
+    if pod.shape is Shape.OPENING and job.current < len(job.steps) and not _stopped(job, job.current):
+        return None
     if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over):
         return Open()
     seen = fold(job, pod, now)
@@ -181,7 +192,7 @@ def _run(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
         return Finish(seen)
     if seen != job:
         return Save(seen)
-    return _mark(job, pod) or _seed(job, pod) or _kill(job, pod, now, rules) or _launch(job, pod, now, rules.ahead) or _tidy(job, pod)
+    return _mark(job, pod) or _renew(job, pod, now) or _seed(job, pod) or _kill(job, pod, now, rules) or _launch(job, pod, now, rules.ahead) or _tidy(job, pod)
 
 
 def due(job: Job, now: int, rules: Rules) -> int | None:
@@ -241,6 +252,8 @@ def _fold_waiting(job: Job, step: int, box: Box, pod: Pod, now: int) -> Job:
     """A step whose turn has come but that has not begun: only now does a fault of its image, or of its box, count."""
     state = job.steps[step]
     stopped = _stopped(job, step)
+    if pod.shape is Shape.OPENING and stopped is None:
+        return job
     if stopped is not None:
         return job if box.stage is Stage.RUNNING else _failed(job, step, now, stopped)  # running: it may yet begin before it sees the mark
     if box.stage is Stage.ENDED and box.code not in _AT_THE_GATE:
@@ -361,9 +374,10 @@ def _ended(state: StepState, phase: Phase, status: Status) -> StepState:
     return replace(ended, bytes_in=status.bytes_in, bytes_out=status.bytes_out, sha256=status.sha256)
 
 
-def spoiled(job: Job, now: int) -> Job:
-    """The record of a job that would be complete, had its last output not been changed after its step ended."""
-    failed = _failed(job, job.spec.pipe - 1, now, Fault(Reason.OUTPUT_MISSING, "its output was changed or removed after it had ended"))
+def spoiled(job: Job, now: int, gone: Fault | None) -> Job:
+    """The record of a job that would be complete, had its last output not been changed after its step ended, or `gone` with its pod."""
+    changed = Fault(Reason.OUTPUT_MISSING, "its output was changed or removed after it had ended")
+    failed = _failed(job, job.spec.pipe - 1, now, gone or changed)
     return replace(failed, phase=Phase.ERROR, finished_at=now)
 
 
@@ -447,6 +461,8 @@ def moved(job: Job, now: int) -> Job:
 
 def inputless(job: Job, now: int) -> Job:
     """The record of a job whose current step's input is kept nowhere. One that was moved begins again with its first step, each in a new attempt."""
+    if job.pods:
+        return _failed(job, job.current, now, Fault(Reason.LOST, "the job's pod went away, and the output of the step before is kept nowhere else"))
     if not any(past.reason is Reason.LOST for past in job.steps[job.current].past):
         return _failed(job, job.current, now, Fault(Reason.INPUT_DAMAGED, "the output of the step before is gone from the job's volume and kept nowhere else"))
     for step in range(job.current):
@@ -471,6 +487,45 @@ def _seed(job: Job, pod: Pod) -> Action | None:
     if box is None or box.status is None:
         return Seed(before)
     return None if before in pod.verdicts else Reopen(before)
+
+
+# --- a pod that went away, or takes no further attempt ---------------------------------------------------------------
+
+
+def _without_pod(job: Job, pod: Pod, gone: Fault, now: int) -> Job:
+    """What follows on the end of a pod, and of all that lay in it: a new one, where no attempt had begun or the step has retries left.
+
+    As where an engine is gone, those after the current step that were started ahead may have begun unseen: each gets a new attempt.
+    """
+    step, state = job.current, job.steps[job.current]
+    stopped = _stopped(job, step)
+    if stopped is not None:
+        return _failed(job, step, now, stopped)
+    began = state.started_at is not None or (step, state.attempt) in pod.boxes
+    if not began and gone.reason is not Reason.UNSCHEDULABLE and job.pods < MAX_REMADE + len(state.past):
+        return renewed(job)
+    again = _after(job, step, gone, None, now)
+    if again.steps[step].phase in FINAL:
+        return again
+    for later in range(step + 1, len(job.steps)):
+        if (later, job.steps[later].attempt) in pod.boxes:
+            again = again.with_step(later, _next_attempt(job.steps[later], Reason.LOST, None, now, now))
+    return renewed(again)
+
+
+def renewed(job: Job) -> Job:
+    """The record of a job that goes on in a new pod."""
+    return replace(job, pod=None, pods=job.pods + 1)
+
+
+def _renew(job: Job, pod: Pod, now: int) -> Action | None:
+    step, state = job.current, job.steps[job.current]
+    box = pod.boxes.get((step, state.attempt), Box(Stage.ABSENT))
+    if step not in pod.spent or _began_at(state, box) is not None or _stopped(job, step) or (state.retry_at and now < state.retry_at):
+        return None
+    if job.pods >= MAX_REMADE + len(state.past):
+        return Save(_failed(job, step, now, Fault(Reason.START_FAILED, f"the step's container ended {MAX_REMADE} times before its command began")))
+    return Renew(step - 1 if 0 < step < job.spec.pipe else None)
 
 
 # --- boxes -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 
@@ -31,3 +32,14 @@ async def until(told: asyncio.Event, work: Coroutine[Any, Any, None], drain: Cal
             await drain(working)
     finally:
         await end(working, waiting)
+
+
+async def finished(work: Coroutine[Any, Any, None]) -> None:
+    """The work, to its end even where this is cancelled meanwhile: for what must not be left half done."""
+    working = asyncio.create_task(work)
+    try:
+        await asyncio.shield(working)
+    finally:
+        while not working.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])

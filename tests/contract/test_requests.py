@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -436,3 +437,65 @@ def test_a_redis_that_takes_nothing_is_503_and_no_job_is_acknowledged(make_api: 
         else:
             client.replicaof("no", "one")
     api.post(JOB)
+
+
+# --- a filter, where no operator is
+
+
+def test_a_job_is_made_of_a_header_and_its_input_of_the_body(api: Api) -> None:
+    for content in (b"", b"in", b"x" * (SMALL_OUTPUT + 1)):
+        answer = api.http.post("/v1/filter?wait=false", content=content, headers={"Dray-Job": json.dumps({"name": "ä", **JOB}, ensure_ascii=True)})
+        job_id = answer.json()["id"]
+        assert (answer.status_code, answer.headers["location"]) == (201, f"/jobs/{job_id}")
+        assert answer.json() == {"id": job_id, "name": "ä", **JOB} == api.http.get(f"/jobs/{job_id}/spec").json()
+        given = api.http.get(f"/jobs/{job_id}/input")
+        assert (given.status_code, given.content if content else b"") == (200 if content else 404, content)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "detail"),
+    [
+        ([], 400, "Dray-Job"),
+        ([("Dray-Job", json.dumps(JOB))] * 2, 400, "Dray-Job"),
+        ([("Dray-Job", '{"steps": [}')], 400, "Dray-Job is not JSON"),
+        ([("Dray-Job", '{"steps": []}')], 422, "steps"),
+        ([("Dray-Job", json.dumps(JOB)), ("Idempotency-Key", "a b")], 422, "Idempotency-Key"),
+    ],
+)
+def test_what_is_wrong_with_a_filter_is_told_though_its_body_still_comes(api: Api, headers: Any, status: int, detail: str) -> None:
+    before = api.ids()
+
+    def blocks() -> Iterator[bytes]:
+        for _ in range(50):
+            yield b"x" * 100_000
+
+    answer = api.http.post("/filter", content=blocks(), headers=headers)
+    assert (answer.status_code, detail in answer.json()["detail"]) == (status, True)
+    assert api.ids() == before
+
+
+def test_a_key_is_of_the_job_and_its_input(api: Api) -> None:
+    headers = {"Dray-Job": json.dumps(JOB), "Idempotency-Key": secrets.token_hex(8)}
+    for content in (b"x" * 10, b"x" * (SMALL_OUTPUT + 1)):
+        headers["Idempotency-Key"] += "."
+        made = {api.http.post("/filter?wait=false", content=content, headers=headers).json()["id"] for _ in range(3)}
+        assert len(made) == 1
+        for other in (b"", content + b"x"):
+            assert api.http.post("/filter?wait=false", content=other, headers=headers).status_code == 422
+        assert api.http.post("/jobs", json=JOB, headers={"Idempotency-Key": headers["Idempotency-Key"]}).status_code == 422
+
+
+def test_what_was_laid_for_a_job_that_redis_does_not_take_is_swept(make_api: Callable[..., Api], make_redis: Callable[..., RedisServer]) -> None:
+    server = make_redis()
+    api = make_api(redis_url=server.url)
+
+    def blocks() -> Iterator[bytes]:
+        yield b"x" * 3_000_000
+        until(lambda: any((api.dir / "outputs").rglob("*.partial")), 20, "it is being stored")
+        server.kill()
+
+    assert api.http.post("/filter", content=blocks(), headers={"Dray-Job": json.dumps(JOB)}).status_code == 503
+    server.start()
+    assert api.ids() == []
+    with server.client() as redis:
+        assert redis.zcard("dray:uploads") <= 1  # that Redis was killed: it may have forgotten

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import re
 import signal
 import subprocess
@@ -185,6 +186,54 @@ def test_run_goes_on_when_the_server_was_away(dray: Served, image: Images, tmp_p
     assert output == b"1\n2\n3\n4\n5\n6\n"
     assert re.findall(rb"^1 \| (.)$", told, re.MULTILINE) == [b"1", b"2", b"3", b"4", b"5", b"6"]
     assert b"trying again" in told
+
+
+# --- run, as a filter
+
+
+def test_what_is_piped_in_is_the_input_of_the_first_step(user: User, image: Images, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(f"name: gefüllt\nsteps: [{{source: '{image('cat')}'}}, {{source: '{image('cat')}'}}]")
+    for size in (1, 70_000, 5_000_000):
+        content = random.Random(size).randbytes(size)
+        done = user.types("run", str(tmp_path / "job.yaml"), stdin=content)
+        assert done.stdout == content
+        assert re.search(rb"step 2 \(.*\): complete", done.stderr)
+
+
+def test_a_filter_ends_as_the_step_that_failed(user: User, image: Images) -> None:
+    step = f"{image('true')} sh -c 'wc -c >&2; exit 7'"
+    for size in (3, 3_000_000):
+        done = user.types("run", "--step", step, stdin=b"x" * size, code=7)
+        assert f"1 | {size}\n" in done.stderr.decode()
+        assert b"exit code 7" in done.stderr
+
+
+def test_a_filter_that_the_server_refuses_says_why(serve: Callable[..., Served], image: Images, tmp_path: Path) -> None:
+    user = User(tmp_path, DRAY_SERVER=serve(DRAY_INPUT_CAP="1000").url)
+    for size in (1001, 20_000_000):
+        assert b"DRAY_INPUT_CAP" in user.types("run", "--step", image("cat"), stdin=b"x" * size, code=125).stderr
+    (tmp_path / "job.json").write_text('{"steps": [{"source": "a"}],}')
+    assert b"line 1" in user.types("run", str(tmp_path / "job.json"), stdin=b"some", code=125).stderr
+
+
+def test_ctrl_c_while_the_input_comes_makes_no_job(dray: Served, user: User, image: Images) -> None:
+    process = subprocess.Popen([DRAY, "run", "--step", image("wc")], env=user.env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.stdin is not None
+    process.stdin.write(b"x" * 3_000_000)
+    process.stdin.flush()
+    until(lambda: any((dray.data_dir / "outputs").rglob("*.partial")), 20, "it is being sent")
+    process.send_signal(signal.SIGINT)
+    process.stdin.close()
+    assert process.wait(30) == 130
+    until(lambda: not any((dray.data_dir / "outputs").rglob("*")), 20, "nothing of it is kept")
+    assert dray.http.get("/jobs").json() == []
+
+
+def test_who_pipes_nothing_in_is_told_what_is_waited_for(user: User, image: Images) -> None:
+    process = subprocess.Popen([DRAY, "run", "--step", image("cat")], env=user.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    assert b"</dev/null" in process.stderr.readline()
+    assert process.communicate(b"late", timeout=60)[0] == b"late"
 
 
 # --- a terminal

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-PARTS = ("docker", "redis", "kubernetes")
+PARTS = ("docker", "redis", "kubernetes", "browser")
 
 
 def required() -> frozenset[str]:

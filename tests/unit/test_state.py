@@ -7,6 +7,7 @@ effect of any one, the operator may be killed; containers, sandbox and engine ma
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,7 +27,7 @@ from dray.outputs import Outputs
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
 from dray.reason import MEANINGS, Reason
 from dray.reconcile import Reconciler, Tools
-from dray.record import FINAL, Beside, Job, Past, Phase, StepState, Told, new_job
+from dray.record import FINAL, INPUT, Beside, Input, Job, Past, Phase, StepState, Told, new_job
 from dray.settings import Settings
 from dray.spec import JobSpec, parse
 from dray.state import (
@@ -35,6 +36,7 @@ from dray.state import (
     Close,
     Finish,
     Forget,
+    Give,
     Kill,
     Launch,
     Open,
@@ -54,6 +56,7 @@ from dray.state import (
     inputless,
     moved,
     remade,
+    unfed,
 )
 
 PROGRAMS: dict[str, Program] = {
@@ -421,6 +424,21 @@ def test_a_cancelled_job_still_runs_them_unless_they_are_named_too() -> None:
 # --- another engine
 
 
+def test_an_input_is_given_before_its_step_is_launched_and_to_each_new_pod() -> None:
+    job, ready = job_of("a", "b", input=Input(2, "aa")), {0: Image.READY}
+    assert decide(job, look(images=ready), 1, ahead(0)) == Give()
+    assert decide(job, replace(look(images=ready), given=True), 1, ahead(0)) == Launch(0)
+    assert decide(replace(job, stop=Reason.CANCELLED, stopped_at=1), look(images=ready), 1, ahead(0)) != Give()
+    again = inputless(moved(fold(job, look(ended()), 5), 6), 6)
+    assert decide(replace(again, pod="new", engine="fake"), look(), 6, ahead(0)) == Give()
+
+
+def test_a_job_whose_input_is_not_to_be_had_fails() -> None:
+    job = unfed(job_of("a", "b", input=Input(2, "aa")), 7)
+    assert (job.reason, job.failed, job.steps[0].phase) == (Reason.INPUT_DAMAGED, 0, Phase.ERROR)
+    assert "DRAY_OUTPUTS" in job.message
+
+
 def test_a_job_of_another_engine_goes_on_here_from_its_last_complete_step() -> None:
     there = fold(job_of("a", "b", "c"), look(ended(), replace(CLAIMED, stage=Stage.RUNNING)), 5)
     here = decide(replace(there, engine="other"), Pod(), 6, ahead(2))
@@ -460,7 +478,7 @@ class MemoryStore:
     job: Job | None
     cursors_kept: dict[Key, Cursor] = field(default_factory=dict)
     log: dict[Key, list[bytes]] = field(default_factory=dict)
-    outputs: dict[int, bytes] = field(default_factory=dict)
+    outputs: dict[int | str, bytes] = field(default_factory=dict)
     active: bool = True
 
     async def load(self, _: str) -> Job | None:
@@ -494,8 +512,8 @@ class MemoryStore:
     async def keep_output(self, _: Job, step: int, output: bytes) -> None:
         self.outputs[step] = output
 
-    async def small_output(self, _: str, step: int) -> bytes | None:
-        return self.outputs.get(step)
+    async def small_output(self, _: str, name: int | str) -> bytes | None:
+        return self.outputs.get(name)
 
     async def stderr(self, _: str, __: Key) -> tuple[str, ...]:
         return ()
@@ -537,9 +555,11 @@ class Plan:
 class Run:
     """One job, worked on by one operator after another until nothing is left to do."""
 
-    def __init__(self, spec: dict[str, Any], root: Path, calls: list[str], pauses: list[str], ahead: int) -> None:
+    def __init__(self, spec: dict[str, Any], root: Path, calls: list[str], pauses: list[str], ahead: int, content: bytes = b"") -> None:
         self.spec = parse(spec)
-        self.store = MemoryStore(replace(new_job("J", self.spec, 1), owner="me"))
+        given = Input(len(content), hashlib.sha256(content).hexdigest()) if content else None
+        self.store = MemoryStore(replace(new_job("J", self.spec, 1), owner="me", input=given))
+        self.store.outputs[INPUT] = content
         self.worlds = [World(programs(), "first")]
         self._outputs, self._settings = Outputs((root / "outputs").as_uri()), Settings(ahead=ahead)
         self._calls, self._pauses, self._now = Plan(calls), Plan(pauses), 0
@@ -632,9 +652,8 @@ STEPS = st.lists(st.fixed_dictionaries({"source": SOURCE, "retries": st.integers
 ALWAYS = st.lists(st.fixed_dictionaries({"source": st.sampled_from(["hello", "fails", "absent"]), "always": st.just(True)}), max_size=2)
 
 
-def expected(sources: list[str]) -> tuple[Phase, Reason | None, bytes]:
+def expected(sources: list[str], given: bytes = b"") -> tuple[Phase, Reason | None, bytes]:
     """What a job of these steps comes to when only the operator is killed."""
-    given = b""
     for source in sources:
         if source == "absent":
             return Phase.ERROR, Reason.IMAGE_NOT_FOUND, b""
@@ -675,6 +694,16 @@ def test_whatever_dies_a_job_ends_once_and_truthfully(sources: list[str], calls:
         assert [line for _, found in sorted(run.store.log.items()) for line in found] == b"".join(log_of(sources)).splitlines()
     else:
         assert run.job.reason in {reason, Reason.LOST, Reason.START_FAILED}
+
+
+@settings(max_examples=200, deadline=None)
+@given(sources=SOURCES, calls=CALLS, pauses=EVERYTHING, ahead=st.integers(0, 3))
+def test_the_input_of_a_job_is_read_whole_whatever_happens(sources: list[str], calls: list[str], pauses: list[str], ahead: int, tmp_path_factory: Any) -> None:
+    sources = ["double", *sources]
+    run = ran(Run(plain(sources), tmp_path_factory.getbasetemp(), calls, pauses, ahead, b"given"))
+    phase, _, output = expected(sources, b"given")
+    assert run.job.phase is not Phase.COMPLETE or (phase, run.store.outputs[len(sources) - 1]) == (Phase.COMPLETE, output)
+    assert run.job.steps[0].bytes_in in (None, 5)
 
 
 @settings(max_examples=400, deadline=None)

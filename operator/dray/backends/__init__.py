@@ -4,8 +4,8 @@ A pod is a volume, a sandbox and one box for each attempt of a step, as docs/arc
 calls come one at a time; for different jobs side by side. Whoever calls may be killed between any two of them, or
 during one, and another process goes on: so every call that changes something can be made again, and again is the same.
 
-Order: `start` before all else. `open` before `launch`, `mark`, `give`, `seed`, `read_…` and `drop`; `pull` of a step before its
-`launch`. A `Key` is (step, attempt); where only a step is given, its attempt is the record's.
+Order: `start` before all else. `open`, and a look that shows the pod OPEN, before `launch`, `mark`, `give`, `seed`, `read_…`
+and `drop`; `pull` of a step before its `launch`. A `Key` is (step, attempt); where only a step is given, its attempt is the record's.
 
 Absence: a box that is not there is absent from `look`'s answer. An engine that does not answer is `Unavailable`, never
 an empty answer. `Unavailable` says nothing about any job.
@@ -41,7 +41,10 @@ class Claims:
 
 
 class Backend(Protocol):
-    """See the module's text for what holds of all of them."""
+    """See the module's text for what holds of all of them. `resolves`: whether a launch is to be given the values of secrets."""
+
+    @property
+    def resolves(self) -> bool: ...
 
     async def start(self, instance: str, operator: str) -> str:
         """Make ready; a name for the engine, the same for all who work on it.
@@ -60,7 +63,10 @@ class Backend(Protocol):
         """All that stands for the job. The engine is asked before the volume: a box shown as ended has no later traces."""
 
     async def open(self, job: Job) -> str:
-        """The pod's volume and a running sandbox; the pod's name, which never changes. A dead sandbox is made anew on the same volume."""
+        """The pod's volume and a sandbox; the pod's name, which never changes. A dead sandbox is made anew on the same volume, where that outlives it.
+
+        `look` may show the pod as OPENING for a while. What a record's earlier pods left is removed.
+        """
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
         """By step, a name of its image that can only ever mean the image of this moment. Raises Invalid, naming the steps without one."""
@@ -76,7 +82,7 @@ class Backend(Protocol):
         """
 
     async def remove(self, job: Job, key: Key) -> None:
-        """Remove an attempt's box, whatever it does. Its traces stay. Gone already is fine."""
+        """Remove an attempt's box, or end its command by force, whatever it does. Its traces stay. Gone already is fine."""
 
     async def drop(self, job: Job, key: Key) -> None:
         """Remove an attempt's output from the volume. Gone already is fine."""

@@ -161,6 +161,8 @@ class World:
 class FakeBackend:
     """See `dray.backends.Backend`."""
 
+    resolves = True
+
     def __init__(self, world: World) -> None:
         self._world = world
         self._images: dict[tuple[str, Key], Image | Fault] = {}

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from dray import traces
-from dray.backends.docker import DockerBackend
 from dray.embedded import RedisServer
 from dray.errors import BadSetting
 from dray.identity import operator_name
 from dray.loop import Loop
 from dray.outputs import Outputs
-from dray.settings import Settings
+from dray.settings import Runs, Settings
 from dray.store import Store
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from dray.backends import Backend
     from dray.crd.operator import DrayJobs
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ async def _serve(settings: Settings) -> None:
     with _listener(settings, settings.port, "--port") as listener:
         loading = asyncio.create_task(asyncio.to_thread(_http))  # while Redis reads its data
         async with _redis(settings) as complete, _store(complete) as store:
-            http, backend, outputs = await loading, DockerBackend(complete), Outputs(complete.outputs_url)
+            http, backend, outputs = await loading, _backend(complete), Outputs(complete.outputs_url)
 
             with operator_name(complete.data_dir) as name:
                 loop, drayjobs = Loop(name, complete, store, backend, outputs), _drayjobs(name, complete, store)
@@ -70,7 +70,7 @@ async def _api(settings: Settings) -> None:
 async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
         with _probes_listener(settings) as listener, operator_name(settings.data_dir) as name:
-            loop = Loop(name, settings, store, DockerBackend(settings), Outputs(settings.outputs_url))
+            loop = Loop(name, settings, store, _backend(settings), Outputs(settings.outputs_url))
             drayjobs = _drayjobs(name, settings, store)
             beside: list[Work] = [part.run for part in drayjobs]
             if listener is not None:
@@ -100,6 +100,17 @@ def _http() -> ModuleType:
     from dray.cli import http  # noqa: PLC0415
 
     return http
+
+
+def _backend(settings: Settings) -> Backend:
+    """What jobs run on, and no more loaded than that needs. Raises BadSetting."""
+    if settings.backend is Runs.KUBERNETES:
+        from dray.backends.kubernetes import KubernetesBackend  # noqa: PLC0415
+
+        return KubernetesBackend(settings)
+    from dray.backends.docker import DockerBackend  # noqa: PLC0415
+
+    return DockerBackend(settings)
 
 
 def _drayjobs(name: str, settings: Settings, store: Store) -> tuple[DrayJobs, ...]:

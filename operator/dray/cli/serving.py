@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     operator.add_argument("--no-auth", action="store_true", default=None, help="open it beyond this machine without a token")
     for parser_with_operator in (serve, operator):
         group = parser_with_operator.add_argument_group("Kubernetes")
+        group.add_argument("--backend", type=settings.Runs, choices=list(settings.Runs), help="what jobs run on: docker, or kubernetes (docker)")
+        group.add_argument("--image", help="Dray's own image, which has the runner for the pods of jobs on Kubernetes")
+        group.add_argument("--job-namespace", type=_namespace, metavar="NAMESPACE", help="where jobs run that name no namespace (the operator's own)")
         group.add_argument("--kubernetes", action="store_true", default=None, help="run the cluster's DrayJobs too (KUBECONFIG, or the pod's service account)")
         group.add_argument("--namespaces", type=_namespaces, metavar="A,B", help="DrayJobs of these namespaces only (all)")
         group.add_argument("--mirror-jobs", type=_namespace, metavar="NAMESPACE", help="show jobs that came another way as DrayJobs there")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
+from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from dray.client.errors import Failed, Refused, Unreachable
 
 _TIMEOUTS = (5, 60)  # seconds to connect, and without a byte: a followed log has one every 15
 _BLOCK = 2**16  # bytes
+_HEADER = 60_000  # characters: the server takes little more
 _PAGE = 1000  # jobs
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 Json = dict[str, Any]
@@ -33,6 +36,14 @@ class Api:
 
     def create(self, job: bytes) -> Json:
         return self._made("/jobs", job)
+
+    def filter(self, job: bytes, begun: bytes, rest: Iterator[bytes] | None) -> Json:
+        """A job with an input: `begun`, and `rest` where there is more. Raises Failed where the job does not go into a header."""
+        path, headers = "/filter", {"Dray-Job": _on_a_line(job)}
+        if rest is None:
+            return self._made(path, begun, {"wait": "false"}, headers)
+        content = chain((begun,), rest)
+        return self._json("POST", path, ("id",), data=content, params={"wait": "false"}, headers=headers)
 
     def rerun(self, job_id: str, first: int | None) -> Json:
         return self._made(_path(job_id, "/rerun"), params={} if first is None else {"from": first})
@@ -84,9 +95,9 @@ class Api:
 
     # --- requests
 
-    def _made(self, path: str, content: bytes = b"", params: Mapping[str, int] | None = None) -> Json:
-        """Asked once more where the answer is lost: under one key there is one job."""
-        headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
+    def _made(self, path: str, content: bytes = b"", params: Mapping[str, int | str] | None = None, more: Mapping[str, str] | None = None) -> Json:
+        """Asked once more where the answer is lost: under one key there is one job. `more`: headers."""
+        headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"} | dict(more or {})
         try:
             return self._json("POST", path, ("id",), data=content, params=params or {}, headers=headers)
         except Unreachable:
@@ -124,6 +135,13 @@ def _path(job_id: str, rest: str = "") -> str:
     if not _ID.fullmatch(job_id):
         raise Failed(f"{job_id!r} is no job's id")
     return f"/jobs/{job_id}{rest}"
+
+
+def _on_a_line(job: bytes) -> str:
+    line = json.dumps(json.loads(job), separators=(",", ":"))
+    if len(line) > _HEADER:
+        raise Failed(f"a job with an input may have {_HEADER} characters of JSON at most, this one has {len(line)}")
+    return line
 
 
 def _decoded(answer: requests.Response) -> Any:

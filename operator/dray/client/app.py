@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.metadata import version
 from queue import SimpleQueue
 from typing import Annotated
 
 import typer
 
-from dray.client import config, jobfile, show, watch
-from dray.client.api import Api
+from dray.client import config, jobfile, show, stdin, watch
+from dray.client.api import Api, Json
 from dray.client.errors import Failed
 from dray.client.follow import follow
 from dray.client.show import Form
@@ -80,18 +82,22 @@ def run(
     step: Steps = None,
     output: Annotated[Form | None, typer.Option("--output", "-o", help="the job's record instead of its output")] = None,
 ) -> None:
-    """Run a job and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it."""
+    """Run a job and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it.
+
+    What is piped in is the input of its first step.
+    """
     try:
-        raise typer.Exit(_run(context.obj(), jobfile.read(file, step or []), output))
+        raise typer.Exit(_run(context.obj(), jobfile.read(file, step or []), output, file != "-"))
     except Failed as error:
         tell_failure(error)
         raise typer.Exit(watch.DRAY) from None
 
 
-def _run(connection: config.Connection, job: bytes, form: Form | None) -> int:
+def _run(connection: config.Connection, job: bytes, form: Form | None, fed: bool) -> int:
+    """`fed`: stdin is not the job itself."""
     api, news = Api(connection), SimpleQueue[watch.News]()
-    with watch.interrupts(news):
-        job_id = api.create(job)["id"]
+    with ExitStack() as stack:
+        job_id = _posted(api, job, fed and stdin.piped(), lambda: stack.enter_context(watch.interrupts(news)))["id"]
         tell(f"job {job_id}")
         record = watch.Watch(api, news, job_id).until_end(Api(connection))
     if record["status"] == "error":
@@ -101,6 +107,24 @@ def _run(connection: config.Connection, job: bytes, form: Form | None) -> int:
     elif record["status"] == "complete" and not sys.stdout.isatty():
         show.octets(api.output(job_id, None))
     return watch.exit_code(record)
+
+
+def _posted(api: Api, job: bytes, piped: bool, hear: Callable[[], object]) -> Json:
+    """The job as it was made, with what is piped in. `hear`: from now on Ctrl-C cancels it; while its input comes there is none."""
+    found = stdin.blocks(tell)
+    begun = stdin.begin(found) if piped else b""
+    if not begun or not jobfile.is_json(job):  # of what is none the server says where
+        hear()
+        return api.create(job)
+    if len(begun) < stdin.AT_ONCE:
+        hear()
+        return api.filter(job, begun, None)
+
+    def rest() -> Iterator[bytes]:
+        yield from found
+        hear()
+
+    return api.filter(job, begun, rest())
 
 
 @app.command()

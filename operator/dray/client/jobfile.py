@@ -61,6 +61,14 @@ def step(text: str) -> dict[str, Any]:
     return {"source": image, "command": command} if command else {"source": image}
 
 
+def is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_json(file: str, content: bytes) -> bool:
     """By its name, else by its look. It is sent as it is then: the server tells what is wrong with it, and where."""
     if file.endswith((".yaml", ".yml")):

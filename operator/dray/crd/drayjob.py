@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from dray.spec import RESERVED, JobSpec, parse_trusted
+from dray.spec import OBJECT_NAMESPACE, RESERVED, JobSpec, parse_trusted
 
 GROUP, VERSION, PLURAL, KIND = "dray.io", "v1alpha1", "drayjobs", "DrayJob"
 FINALIZER = "dray.io/cleanup"
-NAMESPACE_LABEL, NAME_LABEL = f"{RESERVED}namespace", f"{RESERVED}drayjob"
+NAMESPACE_LABEL, NAME_LABEL = OBJECT_NAMESPACE, f"{RESERVED}drayjob"
 """Of the jobs that come from objects: by them they are found at the API."""
 _ONLY_HERE = frozenset({"suspend", "ttlSecondsAfterFinished", "mirrorOf"})
 

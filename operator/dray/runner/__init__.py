@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import orjson
 
 from dray.errors import BadSetting
 from dray.pod import Status
+from dray.record import Job
 from dray.settings import Settings
 from dray.spec import Step
 
@@ -21,7 +22,7 @@ AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
 MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
 MAX_WRITE = 2**20  # bytes the agent takes at a time
-GIVEN_OUTPUT, GIVEN_STATUS, GIVEN_VERDICT = "input.1.out", "input.1.status", "input.verdict"  # what step 0 reads with `--input given`
+INPUT = "input"  # stands in a file's name where another's has the step
 
 
 def binary() -> bytes:
@@ -42,8 +43,28 @@ def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], se
     return [RUNNER, "step", *given, *caps, *options, "--", *command]
 
 
+def step_options(job: Job, step: int, retries: int, masked: Iterable[str], settings: Settings) -> list[str]:
+    """The options of one attempt that follow from its job; `retries`: how often it may be followed by another."""
+    spec = job.spec.steps[step]
+    given = ["--grace", str(round(settings.grace * 1000)), "--retries", str(retries), *gate_options(job, step)]
+    if spec.timeout is not None:
+        given += ["--timeout", str(max(round(spec.timeout * 1000), 1))]
+    if spec.always:
+        given += ["--output", "none"]
+    for variable in masked:
+        given += ["--mask", variable]
+    return given
+
+
+def gate_options(job: Job, step: int) -> list[str]:
+    """What the step waits for, where that is not the step before, and what stops it."""
+    if job.spec.steps[step].always:
+        return ["--input", "none", "--stop", "halt"]
+    return ["--input", "given"] if step == 0 and job.input is not None else []
+
+
 def box_command(step: int, *, options: Sequence[str] = ()) -> list[str]:
-    """What a step's container runs where its attempts are ordered; `options` are those of `--input` and `--stop` that the orders will have."""
+    """What a step's container runs where its attempts are ordered; `options`: the `gate_options` that the orders will have."""
     return [RUNNER, "box", "--dir", VOLUME_DIR, "--step", str(step), *options]
 
 
@@ -55,9 +76,6 @@ def order(environment: Mapping[str, str], command: Sequence[str]) -> bytes:
 
 def launch_file(step: int, attempt: int) -> str:
     return f"{step}.{attempt}.launch"
-
-
-INPUT = "input"  # stands in a file's name where another's has the step
 
 
 def output_file(step: int | str, attempt: int) -> str:
@@ -109,6 +127,12 @@ def verdicts(listing: bytes) -> frozenset[int]:
 def given(listing: bytes) -> bool:
     """Whether the job's input is told to be whole in the agent's `look` reply."""
     return any(line.startswith(verdict_file(INPUT) + " ") for line in listing.decode(errors="replace").splitlines())
+
+
+def orders(listing: bytes) -> frozenset[tuple[int, int]]:
+    """The attempts that boxes are ordered to run, in the agent's `look` reply."""
+    names = (line.partition(" ")[0].split(".") for line in listing.decode(errors="replace").splitlines())
+    return frozenset((int(name[0]), int(name[1])) for name in names if len(name) == 3 and name[2] == "launch" and name[0].isdecimal() and name[1].isdecimal())
 
 
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:

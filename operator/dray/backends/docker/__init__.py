@@ -15,18 +15,19 @@ from typing import Any
 
 from dray import runner
 from dray.backends import Claims, Launching
+from dray.backends.agent import Agent
 from dray.backends.docker import names
-from dray.backends.docker.agent import Agent
 from dray.backends.docker.boxes import Boxes
 from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found, Images
+from dray.backends.docker.line import Multiplexed
 from dray.backends.docker.pool import Pool
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
-from dray.backends.docker.seed import Name, of_input, of_step, reopen, seed
 from dray.backends.docker.view import Container, View, listed, look
 from dray.backends.docker.views import Views
+from dray.backends.seed import of_input, of_step, reopen, seed
 from dray.errors import Unavailable
-from dray.pod import Fault, Key, Mark, Pod, Shape, Stage, Status
+from dray.pod import Fault, Key, Mark, Pod, Shape, Stage
 from dray.reason import Reason
 from dray.record import Job
 from dray.settings import Settings
@@ -41,6 +42,8 @@ _SOON = 2.0  # seconds
 
 class DockerBackend:
     """See `dray.backends.Backend`."""
+
+    resolves = True
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -103,7 +106,7 @@ class DockerBackend:
 
     async def _agent_of(self, job: Job, view: View) -> Agent:
         if view.agent is None or not view.agent.alive:
-            view.agent = await Agent.open(self._engine, names.sandbox(view.pod), lambda: self._views.wake(job.id))
+            view.agent = Agent(Multiplexed(await self._engine.execute(names.sandbox(view.pod), list(runner.AGENT))), lambda: self._views.wake(job.id))
         return view.agent
 
     async def _has_volume(self, pod: str) -> bool:
@@ -134,7 +137,7 @@ class DockerBackend:
             raise
         view.learn(None, Container(made.id, Stage.RUNNING, made.network))
         if made.line is not None:
-            view.agent = Agent(made.line, lambda: self._views.wake(job.id))
+            view.agent = Agent(Multiplexed(made.line), lambda: self._views.wake(job.id))
         return view.pod
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
@@ -215,14 +218,11 @@ class DockerBackend:
         await reopen(self._agent(job), (step, job.steps[step].attempt))
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        await self._seed(job, (step, job.steps[step].attempt), of_step(job.steps[step]), output)
+        await seed(self._agent(job), (step, job.steps[step].attempt), of_step(job.steps[step]), output)
 
     async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
         assert job.input is not None  # who gives has one
-        await self._seed(job, (runner.INPUT, 1), of_input(job.input), content)
-
-    async def _seed(self, job: Job, name: Name, status: Status, content: AsyncIterator[bytes]) -> None:
-        await seed(self._engine, self._agent(job), names.sandbox(self._views.opened(job).pod), name, status, content)
+        await seed(self._agent(job), (runner.INPUT, 1), of_input(job.input), content)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         view = self._views.get(job.id)

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import AsyncIterator
-
-_BLOCK = 512
-
-
-class WrongSize(Exception):
-    """The content of a file has not as many bytes as was said."""
 
 
 def packed(files: dict[str, tuple[int, bytes]]) -> bytes:
@@ -23,22 +16,6 @@ def packed(files: dict[str, tuple[int, bytes]]) -> bytes:
             entry.mode, entry.size = mode, len(content)
             writer.addfile(entry, io.BytesIO(content))
     return archive.getvalue()
-
-
-async def stream(name: str, mode: int, size: int, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """An archive of one file, as its content comes. Raises WrongSize, before the archive is whole."""
-    entry = tarfile.TarInfo(name)
-    entry.mode, entry.size = mode, size
-    yield entry.tobuf(tarfile.GNU_FORMAT)
-    left = size
-    async for block in content:
-        left -= len(block)
-        if left < 0:
-            break
-        yield block
-    if left != 0:
-        raise WrongSize(f"{name} has not {size} bytes")
-    yield bytes(-size % _BLOCK + 2 * _BLOCK)
 
 
 def unpacked(archive: bytes, name: str) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 from dray import policy, runner
@@ -115,7 +114,7 @@ class Boxes:
         words = step.words(image.entrypoint, image.args)
         if not words:
             raise Unfit(f"image {step.source} has neither entrypoint nor command, and the step names none")
-        command = runner.step_command(*key, step, words, self._settings, options=list(_options(job, key[0], given, self._settings)))
+        command = runner.step_command(*key, step, words, self._settings, options=runner.step_options(job, key[0], given.retries, given.masked, self._settings))
         config = {
             "Image": image.id,
             "Entrypoint": command[:1],
@@ -150,16 +149,3 @@ class Boxes:
 def _bound(mount: Mount) -> dict[str, Any]:
     """A folder of the host's, which must be there; its SELinux label is the host's business."""
     return {"Type": "bind", "Source": mount.hostPath, "Target": mount.path, "ReadOnly": mount.readOnly}
-
-
-def _options(job: Job, number: int, given: Launching, settings: Settings) -> Iterator[str]:
-    step = job.spec.steps[number]
-    yield from ("--grace", str(round(settings.grace * 1000)), "--retries", str(given.retries))
-    if step.timeout is not None:
-        yield from ("--timeout", str(max(round(step.timeout * 1000), 1)))
-    if number == 0 and job.input is not None:
-        yield from ("--input", "given")
-    if step.always:
-        yield from ("--input", "none", "--output", "none", "--stop", "halt")
-    for variable in given.masked:
-        yield from ("--mask", variable)

@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dray.backends.agent import Agent
 from dray.backends.docker import names
-from dray.backends.docker.agent import Agent
 from dray.backends.docker.engine import Engine
+from dray.backends.docker.line import Multiplexed
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
 from dray.errors import Unavailable
 
@@ -117,7 +118,7 @@ class Pool:
         try:
             made = await self._sandboxes.make(pod, names.of_warm(self._sandboxes.instance, pod, self._operator), NETWORK)
             assert made.line is not None  # its name is new: nobody made it before
-            return Warm(pod, made.id, Agent(made.line, self._due.set))
+            return Warm(pod, made.id, Agent(Multiplexed(made.line), self._due.set))
         except Unavailable:
             await self._remove(pod)
             raise

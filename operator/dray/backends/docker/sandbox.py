@@ -21,6 +21,7 @@ from dray.backends.docker.archive import packed, unpacked
 from dray.backends.docker.engine import NO_LOG, Engine, Missing, Refused
 from dray.backends.docker.wire import Connection
 from dray.errors import BadSetting, Unavailable
+from dray.tasks import finished
 
 _CAPABILITIES = ["DAC_OVERRIDE", "FOWNER"]  # the agent reads and removes what any step made, whatever its mode
 _ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarch64")}  # e_machine of the ELF header
@@ -69,7 +70,7 @@ class Sandboxes:
         if architecture != built:
             raise BadSetting(f"the engine is {architecture}, this runner is built for {built}: run Dray on a machine of the engine's kind")
         await self._load()
-        await self._check_volume()
+        await finished(self._check_volume())  # a stop meanwhile leaves no container
 
     async def make(self, pod: str, labels: dict[str, str], network: str) -> Made:
         """The pod's volume and a running sandbox. One that is there but does not run is replaced.

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dray import runner
+from dray.backends.agent import Agent
 from dray.backends.docker import names
-from dray.backends.docker.agent import Agent
 from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage

@@ -6,10 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from dray import runner
-from dray.backends.docker import archive
-from dray.backends.docker.agent import Agent
-from dray.backends.docker.engine import Engine, Refused
-from dray.errors import Unavailable
+from dray.backends.agent import Agent
 from dray.pod import Status
 from dray.record import Input, StepState
 
@@ -17,7 +14,11 @@ Name = tuple[int | str, int]
 """(step, attempt), or (runner.INPUT, 1)."""
 
 
-async def seed(engine: Engine, agent: Agent, sandbox: str, name: Name, status: Status, content: AsyncIterator[bytes]) -> None:
+class WrongSize(Exception):
+    """An output has not as many bytes as the record says."""
+
+
+async def seed(agent: Agent, name: Name, status: Status, content: AsyncIterator[bytes]) -> None:
     """Output, status, verdict, in this order: only the last opens the gate, and once it is there nothing more is done.
 
     What was half done before is done anew. An output that is not as long as the status says is laid as none: the gate
@@ -29,8 +30,8 @@ async def seed(engine: Engine, agent: Agent, sandbox: str, name: Name, status: S
     await agent.drop(runner.output_file(*name))
     await agent.drop(runner.status_file(*name))
     try:
-        await _lay(engine, agent, sandbox, runner.output_file(*name), status.bytes_out, content)
-    except archive.WrongSize:
+        await _lay(agent, runner.output_file(*name), status.bytes_out, content)
+    except WrongSize:
         await agent.drop(runner.output_file(*name))
         await agent.write(runner.output_file(*name), b"")
     await agent.write(runner.status_file(*name), runner.status_line(status))
@@ -54,19 +55,20 @@ async def reopen(agent: Agent, name: Name) -> None:
         await agent.write(runner.verdict_file(name[0]), f"ok {name[1]}\n".encode())
 
 
-async def _lay(engine: Engine, agent: Agent, sandbox: str, name: str, size: int, output: AsyncIterator[bytes]) -> None:
-    """A small one by the agent; a large one as an archive, as it comes."""
-    if size > runner.MAX_WRITE:
-        try:
-            await engine.lay(sandbox, runner.VOLUME_DIR, archive.stream(name, 0o644, size, output))
-        except Refused as error:
-            raise Unavailable(f"engine: {error}") from error
-        return
-    content = bytearray()
+async def _lay(agent: Agent, name: str, size: int, output: AsyncIterator[bytes]) -> None:
+    """A small one at once; a large one as it comes."""
+    buffer, offset = bytearray(), 0
     async for block in output:
-        content += block
-        if len(content) > size:
-            break
-    if len(content) != size:
-        raise archive.WrongSize(name)
-    await agent.write(name, bytes(content))
+        buffer += block
+        if offset + len(buffer) > size:
+            raise WrongSize(name)
+        while len(buffer) >= runner.MAX_WRITE:
+            await agent.append(name, offset, bytes(buffer[: runner.MAX_WRITE]))
+            offset += runner.MAX_WRITE
+            del buffer[: runner.MAX_WRITE]
+    if offset + len(buffer) != size:
+        raise WrongSize(name)
+    if offset == 0:
+        return await agent.write(name, bytes(buffer))
+    await agent.append(name, offset, bytes(buffer))
+    return await agent.finish(name, size)

@@ -1,7 +1,7 @@
 """The agent: the runner, executed in a job's sandbox, that tells of the volume and reads it. docs/protocol.md has its words.
 
-One for each open pod, kept as long as the pod is worked on: that of the sandbox's own, for the operator that made it;
-for any later one an exec. When this process dies the engine closes the agent's stdin and it ends.
+One for each open pod, kept as long as the pod is worked on. When this process dies the engine closes the agent's stdin
+and it ends. How its stdin and stdout come here is the backend's business: a `Line`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
-from dray.backends.docker.engine import Engine
-from dray.backends.docker.wire import Connection, settle
 from dray.errors import Unavailable
-from dray.runner import AGENT
 from dray.tasks import end
 
 log = logging.getLogger(__name__)
@@ -24,21 +22,28 @@ _ANSWER_WITHIN = 60  # seconds
 _REFUSALS: dict[int, type[Exception]] = {errno.ENOENT: FileNotFoundError, errno.EEXIST: FileExistsError}
 
 
+class Line(Protocol):
+    """An agent's stdin and stdout."""
+
+    async def read(self) -> bytes:
+        """Bytes as they come. Raises OSError, EOFError or ValueError when no more will."""
+
+    async def write(self, content: bytes) -> None:
+        """All of it. Raises OSError where nobody takes it."""
+
+    async def close(self) -> None: ...
+
+
 class Agent:
     """A conversation with one sandbox. `changed` is called once when something changed after the last `look`."""
 
-    def __init__(self, connection: Connection, changed: Callable[[], None]) -> None:
+    def __init__(self, line: Line, changed: Callable[[], None]) -> None:
         self.changed = changed
-        self._reader, self._writer = connection
+        self._line = line
         self._asked: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
         self._buffer = bytearray()
         self._listening = asyncio.create_task(self._listen())
-
-    @classmethod
-    async def open(cls, engine: Engine, sandbox: str, changed: Callable[[], None]) -> Agent:
-        """Raises Unavailable, also when the sandbox is not there or not running."""
-        return cls(await engine.execute(sandbox, list(AGENT)), changed)
 
     @property
     def alive(self) -> bool:
@@ -56,6 +61,14 @@ class Agent:
         """A file of up to MAX_WRITE bytes, complete and once: raises FileExistsError where there is one."""
         await self._ask(f"write {name} {len(content)}", content)
 
+    async def append(self, name: str, offset: int, content: bytes) -> None:
+        """Bytes of a larger file, in the making until `finish`; from 0 on it begins anew. Raises FileExistsError."""
+        await self._ask(f"append {name} {offset} {len(content)}", content)
+
+    async def finish(self, name: str, size: int) -> None:
+        """The file that was appended to is there, complete. Raises FileExistsError."""
+        await self._ask(f"finish {name} {size}")
+
     async def drop(self, name: str) -> None:
         """Gone already is fine."""
         with suppress(FileNotFoundError):
@@ -71,8 +84,7 @@ class Agent:
         number = self._number
         answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            self._writer.write(f"{number} {request}\n".encode() + content)
-            await self._writer.drain()
+            await self._line.write(f"{number} {request}\n".encode() + content)
             return await asyncio.wait_for(answer, _ANSWER_WITHIN)
         except (FileNotFoundError, FileExistsError):
             raise
@@ -84,14 +96,14 @@ class Agent:
     async def _listen(self) -> None:
         try:
             while True:
-                await self._answer(await self._line())
-        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+                await self._answer(await self._read_line())
+        except (OSError, EOFError, ValueError) as error:
             log.debug("agent ended: %s", error)
         finally:
             for answer in self._asked.values():
                 if not answer.done():
                     answer.set_exception(Unavailable("engine: the sandbox's agent has ended"))
-            await settle(self._writer)
+            await self._line.close()
             self.changed()
 
     async def _answer(self, line: bytes) -> None:
@@ -108,21 +120,16 @@ class Agent:
             answer.set_result(body)
         return None
 
-    async def _line(self) -> bytes:
+    async def _read_line(self) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
-            await self._frame()
+            self._buffer += await self._line.read()
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
 
     async def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            await self._frame()
+            self._buffer += await self._line.read()
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
-
-    async def _frame(self) -> None:
-        """One frame of the engine's multiplexed stream: 1 byte stream, 3 bytes nothing, 4 bytes length, payload."""
-        head = await self._reader.readexactly(8)
-        self._buffer += await self._reader.readexactly(int.from_bytes(head[4:], "big"))

@@ -1,0 +1,123 @@
+"""What is known of one job's pod: what its volume showed last, and what that and the API server's word make of it.
+
+A step's container runs a box (docs/protocol.md), which waits for an order for each attempt. So a container says how the
+last attempt that was ordered stands; of those before it only their traces are left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from dray import runner
+from dray.backends.agent import Agent
+from dray.backends.kubernetes import faults, names
+from dray.backends.kubernetes.pods import Container, Seen
+from dray.backends.kubernetes.registry import ImageConfig
+from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
+from dray.record import FINAL, Job
+
+
+@dataclass
+class View:
+    """`orders`: as of the last look at the volume, and of our own since; None: it was not looked at here yet.
+
+    `made`: its Job was made here just now. `refused`: why the API server did not make it. `asked`: attempts whose image
+    was asked for, and whether before their turn; `images`: by step, what its registry says (None: nothing yet).
+    `removed`: attempts whose boxes are not to be shown any more. `opening_since`: seconds since the epoch.
+    """
+
+    pod: str
+    made: bool = False
+    refused: Fault | None = None
+    opening_since: float | None = None
+    agent: Agent | None = None
+    traces: dict[Key, runner.Traces] = field(default_factory=dict)
+    orders: set[Key] | None = None
+    asked: dict[Key, bool] = field(default_factory=dict)
+    images: dict[int, ImageConfig | Fault | None] = field(default_factory=dict)
+    removed: set[Key] = field(default_factory=set)
+    waking: asyncio.TimerHandle | None = None
+
+    async def hang_up(self) -> None:
+        if self.waking is not None:
+            self.waking.cancel()
+        if self.agent is not None:
+            agent, self.agent = self.agent, None
+            await agent.close()
+
+
+def opened(view: View, job: Job, seen: Seen, listing: bytes) -> Pod:
+    """The pod whose volume shows that. Notes in the view what later calls need."""
+    view.traces, view.orders = runner.traces(listing), set(runner.orders(listing))
+    verdicts = runner.verdicts(listing)
+    latest: dict[int, int] = {}
+    for step, attempt in view.orders:
+        latest[step] = max(attempt, latest.get(step, 0))
+    boxes: dict[Key, Box] = {}
+    for key in view.orders | view.traces.keys():
+        traces = view.traces.get(key, runner.Traces())
+        container = seen.containers.get(names.box(key[0]), Container()) if key in view.orders and latest[key[0]] == key[1] else None
+        box = _box(container, traces, _goes_on(job, key, traces, verdicts), key in view.removed or key not in view.orders)
+        if box is not None:
+            boxes[key] = box
+    spent = frozenset(step for step in range(len(job.steps)) if seen.containers.get(names.box(step), Container()).state == "terminated")
+    marks = frozenset(Mark(name) for name in runner.marks(listing))
+    return Pod(Shape.OPEN, boxes, _images(view, job, seen), marks, verdicts, runner.given(listing), spent)
+
+
+def _goes_on(job: Job, key: Key, traces: runner.Traces, verdicts: frozenset[int]) -> bool:
+    """Whether the box outlives this attempt, which failed, to be given another."""
+    step, attempt = key
+    failed = traces.status is not None and traces.status.exit != 0
+    left = step < len(job.steps) and len(job.steps[step].past) < job.spec.steps[step].retries
+    return failed and left and attempt == job.steps[step].attempt and step not in verdicts
+
+
+def _box(container: Container | None, traces: runner.Traces, goes_on: bool, removed: bool) -> Box | None:
+    """None: there is none. `container`: of the attempt that was ordered last; of another, and of one laid here, None."""
+    stage, code, oom = Stage.ABSENT, None, False
+    if container is None:
+        ended = traces.status is not None and not removed
+        stage, code = (Stage.ENDED, traces.status.exit) if ended and traces.status is not None else (stage, None)
+    elif container.state == "terminated":
+        stage, code, oom = Stage.ENDED, container.code, container.reason == faults.OOM
+    elif goes_on and traces.status is not None:
+        stage, code = Stage.ENDED, traces.status.exit
+    elif container.state == "running" or faults.of_container(container, "", False) is None:
+        stage = Stage.RUNNING
+    elif traces == runner.Traces():
+        return None
+    if removed and stage is Stage.ENDED:
+        stage, code, oom = Stage.ABSENT, None, False
+    return Box(stage, code, oom, traces.claimed_at, traces.status, holds_output=traces.out is not None)
+
+
+def _images(view: View, job: Job, seen: Seen) -> dict[Key, Image | Fault]:
+    return {key: _image(view, job, key, seen) for key in view.asked}
+
+
+def _image(view: View, job: Job, key: Key, seen: Seen) -> Image | Fault:
+    step, early = key[0], view.asked[key]
+    container, config, spec = seen.containers.get(names.box(step), Container()), view.images.get(step), job.spec.steps[step]
+    refers = any(variable.named for variable in job.spec.environment_of(step).values())
+    if isinstance(config, Fault) and not spec.command:
+        return Fault(config.reason, config.message, early)
+    fault = faults.of_container(container, spec.source, refers)
+    if fault is not None:
+        known = config if isinstance(config, Fault) else fault
+        return Fault(known.reason, known.message, early)
+    if config is None and not spec.command:
+        return Image.PULLING
+    return Image.READY
+
+
+def gone(view: View | None, job: Job, seen: Seen | None, why: Fault) -> Pod:
+    """A pod that is there no longer: with a box for each attempt that may have begun, by all that is known here."""
+    if seen is not None and not seen.begun:
+        may_have: set[Key] = set()
+    elif view is not None and view.orders is not None:
+        may_have = view.orders
+    else:
+        may_have = {(step, state.attempt) for step, state in enumerate(job.steps) if state.phase not in FINAL}
+    return Pod(Shape.ABSENT, {key: Box(Stage.ABSENT) for key in may_have}, gone=why)
