@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kit.apiserver import ApiServer
 from kit.process import until
 
-_CLEARED_WITHIN = 300  # seconds
+_CLEARED_WITHIN, _MOMENT = 300, 1.0  # seconds
 _RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 _NOBODY = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
 
@@ -49,8 +50,9 @@ class BareJobs:
         self.cleared()
 
     def cleared(self) -> None:
-        """Waits until no Job and no pod is there."""
+        """Waits until no Job and no pod is there, and a moment more for the kubelet to tidy up."""
         until(lambda: not any(self._server.get(path)["items"] for path in (self._jobs, self._pods)), _CLEARED_WITHIN, "all Jobs and pods are gone")
+        time.sleep(_MOMENT)
 
     def _create(self, images: Sequence[str]) -> tuple[str, str]:
         """Its name, and the version from which a watch tells of it."""
@@ -70,6 +72,8 @@ class BareJobs:
 
 
 def job(name: str, images: Sequence[str]) -> Mapping[str, Any]:
-    containers = [{"name": f"c{number}", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": _RESTRICTED} for number, image in enumerate(images)]
+    containers = [
+        {"name": f"c{number}", "image": image, "imagePullPolicy": "IfNotPresent", "securityContext": _RESTRICTED} for number, image in enumerate(images)
+    ]
     pod = {"restartPolicy": "Never", "automountServiceAccountToken": False, "securityContext": _NOBODY, "containers": containers}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -14,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks import processes
-from benchmarks.bench import Bench, Found, Series, seconds, turns
+from benchmarks.bench import Bench, Found, seconds, turns
 from benchmarks.cluster import BareJobs
 from benchmarks.rows import DRAY, ENDED, JOB, JOB_EACH, MANY, ROWS
 from benchmarks.server import Server
@@ -75,11 +74,12 @@ class Cluster:
 
     def one(self, found: Found) -> None:
         """Each has had a turn that is not counted, which brings the images to the node."""
-        gaps: list[float] = []
+        jobs, gaps = list[str](), list[float]()
         with self._served() as (_, server):
 
             def ours() -> float:
-                took = self._turn(lambda: gaps.append(_gap(server.get(f"/jobs/{server.run(self._images, WITHIN)}"))))
+                took = self._turn(lambda: jobs.append(server.run(self._images, WITHIN)))
+                gaps.append(_gap(server.get(f"/jobs/{jobs[-1]}")))
                 return took
 
             bare = {JOB: self._bare.run, ENDED: self._bare.run_containers, JOB_EACH: self._bare.run_each}
@@ -92,10 +92,10 @@ class Cluster:
             self._pod_memory(found, server)
 
     def _turn(self, work: Callable[[], object]) -> float:
-        """Seconds."""
+        """Milliseconds."""
         took = seconds(work)
         self._bare.clear()
-        return took
+        return took * 1000
 
     def _pod_memory(self, found: Found, server: Server) -> None:
         """Of our processes in the pod of a job, while its first step runs. They can be seen where the node is this machine."""
@@ -135,12 +135,12 @@ class Cluster:
         count = self._bench.sized(MANY, 5)
         with ApiCalls(self._server) as calls, self._served(calls.url, count) as (served, server):
             before = calls.counted.copy()
-            with processes.Peak(served.process.pid, lambda: []) as peak:
+            with processes.Peak(served.process.pid, list) as peak:
                 took = seconds(partial(server.run_many, self._images, count, count))
             self._bare.cleared()
             counted = calls.counted - before
         beside = self._turn(partial(self._bare.run_many, self._images, count))
-        found.rows["kubernetes-many"] = {DRAY: [count / took], JOB: [count / beside]}
+        found.rows["kubernetes-many"] = {DRAY: [count / took], JOB: [count / beside * 1000]}
         found.rows["kubernetes-many-memory"] = {DRAY: [peak.bytes / MIB]}
         found.rows["kubernetes-many-calls"] = {DRAY: [counted.total() / count]}
         found.notes["kubernetes-many-calls"] = dict(counted.most_common())
