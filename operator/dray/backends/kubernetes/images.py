@@ -37,8 +37,10 @@ class Sources:
 
     async def had(self, job: Job, namespace: str) -> dict[int, ImageConfig]:
         """By step, those that are told in time. What is not, the pod is made without."""
+        asked = job.spec.kubernetes or Kubernetes()
+        known, architecture = await self._logins(asked, namespace), _architecture(asked)
         wanted = [step for step, state in enumerate(job.steps) if state.phase not in FINAL]
-        asking = {step: asyncio.create_task(self.find(job, job.image(step), namespace)) for step in wanted}
+        asking = {step: asyncio.create_task(self._images.config(job.image(step), known, architecture)) for step in wanted}
         await asyncio.wait(asking.values(), timeout=_WAIT)
         found = {}
         for step, task in asking.items():
