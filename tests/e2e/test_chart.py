@@ -23,7 +23,7 @@ def release(engine: docker.DockerClient) -> Iterator[Release]:
     chart.require_helm()
     registry = Registry(engine)
     try:
-        installed = Release(engine, registry, {"backend": "docker"})
+        installed = Release(engine, registry, {"backend": "kubernetes"})
         try:
             yield installed
         finally:
