@@ -59,6 +59,10 @@ wheel: setup ## dist/dray-*.whl with the runner in it
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
+chart: setup ## what is made from charts/dray/values.yaml and crds/; golden files too where there is helm
+	$(BIN)/python charts/reference.py
+	PYTHONPATH=tests $(BIN)/python -m kit.golden
+
 clean: ## remove all that was made here
 	rm -rf $(VENV) dist .docs site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(RUNNER)/bin
 
