@@ -216,6 +216,21 @@ def test_a_server_killed_while_the_job_runs_changes_nothing(dray: Served, image:
         assert dray.output(job_id) == content
 
 
+def test_a_server_that_is_stopped_says_so_and_the_job_goes_on(dray: Served, image: Images) -> None:
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(filtered(dray, a_job(image.shell("echo on >&2; sleep 3; cat")), b"in")))
+    asking.start()
+    until(lambda: ids(dray) != [] and dray.log(ids(dray)[0]) == ["on"], 30, "it runs")
+    dray.stop()
+    asking.join(60)
+    [answer] = answers
+    dray.start()
+    [job_id] = ids(dray)
+    assert (answer.status_code, f"/jobs/{job_id}/output" in answer.json()["detail"]) == (503, True)
+    assert dray.wait(job_id)["status"] == "complete"
+    assert dray.output(job_id) == b"in"
+
+
 # --- limits
 
 
