@@ -19,7 +19,8 @@ from kit.api import Api
 from kit.dockerd import Dockerd
 from kit.dray import DRAY, answers, client, environment
 from kit.images import Images
-from kit.kubernetes import Namespace, require_cluster
+from kit.kubernetes import JobNamespace, Namespace, require_cluster, require_drayjobs
+from kit.nodes import NodeImages
 from kit.process import Process, free_port, wait_ready
 from kit.redis import RedisServer
 from kit.registry import Registry
@@ -96,13 +97,13 @@ def image(engine: docker.DockerClient) -> Images:
 
 @pytest.fixture
 def registry(engine: docker.DockerClient) -> Iterator[Callable[..., Registry]]:
-    """registry(login=False, tls=False): a Registry of the test's own."""
+    """registry(login=False, tls=False, tokens=False): a Registry of the test's own."""
     if shutil.which("docker-registry") is None:
         missing("docker", "docker-registry is not installed (Debian: apt install docker-registry)")
     with ExitStack() as made:
 
-        def make(login: bool = False, tls: bool = False) -> Registry:
-            started = Registry(engine, login, tls)
+        def make(login: bool = False, tls: bool = False, tokens: bool = False) -> Registry:
+            started = Registry(engine, login, tls, tokens)
             made.callback(started.remove)
             return started
 
@@ -131,12 +132,32 @@ def own_dockerd(engine: docker.DockerClient) -> Iterator[Callable[..., Dockerd]]
 def cluster() -> None:
     """The cluster that KUBECONFIG names, with DrayJobs in it."""
     require_cluster()
+    require_drayjobs()
 
 
 @pytest.fixture
 def namespace(cluster: None) -> Iterator[Namespace]:
     """A Namespace of the test's own. What operates in it must be asked for after it, so that it ends first."""
     made = Namespace()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def node_images(engine: docker.DockerClient) -> Iterator[NodeImages]:
+    """Images for the nodes of that cluster, which are on this machine."""
+    require_cluster()
+    if shutil.which("docker-registry") is None:
+        missing("kubernetes", "docker-registry is not installed (Debian: apt install docker-registry)")
+    made = NodeImages(engine)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def job_namespace(node_images: NodeImages) -> Iterator[JobNamespace]:
+    """A namespace in which jobs run, for all tests."""
+    made = JobNamespace()
     yield made
     made.remove()
 

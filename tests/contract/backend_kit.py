@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -21,14 +22,18 @@ import pytest
 from dray.backends import Backend, Claims, Launching
 from dray.backends.docker import DockerBackend
 from dray.backends.fake import FakeBackend, World
+from dray.backends.kubernetes import KubernetesBackend
+from dray.cluster import cluster
 from dray.errors import Unavailable
-from dray.pod import Box, Image, Pod, Stage
+from dray.pod import Box, Image, Pod, Shape, Stage
 from dray.record import Input, Job, Phase, new_job
-from dray.settings import Settings
+from dray.settings import Runs, Settings
 from dray.spec import parse
 from kit.images import Images
+from kit.kubernetes import JobNamespace
+from kit.nodes import NodeImages
 
-WITHIN = 20  # seconds for anything to happen
+WITHIN = 30  # seconds for anything to happen
 
 
 class Lab(Protocol):
@@ -41,12 +46,16 @@ class Lab(Protocol):
     async def tick(self, job: Job) -> None:
         """Let a moment pass."""
 
+    volume_outlives_sandbox: bool
+
     def kill_sandbox(self, job: Job) -> None: ...
     def break_down(self) -> None:
         """From now on the engine does not answer."""
 
 
 class FakeLab:
+    volume_outlives_sandbox = True
+
     def __init__(self) -> None:
         programs = {"hello": lambda _: (b"hello\n", 0), "double": lambda given: (given * 2, 0), "fails": lambda _: (b"", 3), "sleeps": lambda _: (b"", 0)}
         self.world = World(programs)
@@ -68,8 +77,13 @@ class FakeLab:
         self.world.down = True
 
 
+_SCRIPTS = {"hello": "echo hello", "double": "cat > /tmp/x; cat /tmp/x /tmp/x", "fails": "exit 3", "sleeps": "sleep 600"}
+
+
 class DockerLab:
     """Here a source of no known name is a shell script."""
+
+    volume_outlives_sandbox = True
 
     def __init__(self, engine: Any, image: Images, monkeypatch: pytest.MonkeyPatch) -> None:
         self.engine, self.image, self.monkeypatch = engine, image, monkeypatch
@@ -81,8 +95,7 @@ class DockerLab:
     def source(self, name: str) -> str:
         if name == "absent":
             return "127.0.0.1:1/no/such/image"
-        commands = {"hello": "echo hello", "double": "cat > /tmp/x; cat /tmp/x /tmp/x", "fails": "exit 3", "sleeps": "sleep 600"}
-        return self.image.shell(commands.get(name, name))
+        return self.image.shell(_SCRIPTS.get(name, name))
 
     async def tick(self, _: Job) -> None:
         await asyncio.sleep(0.02)
@@ -92,6 +105,37 @@ class DockerLab:
 
     def break_down(self) -> None:
         self.monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/engine.sock")
+
+
+class KubernetesLab:
+    """Here too a source of no known name is a shell script. The operator has the permissions that the docs name, and no others."""
+
+    volume_outlives_sandbox = False
+
+    def __init__(self, namespace: JobNamespace, nodes: NodeImages, image: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.namespace, self.nodes, self.image, self.monkeypatch = namespace, nodes, image, monkeypatch
+        self.settings = Settings(disk_floor=0, backend=Runs.KUBERNETES, image=nodes.ours)
+        self._ask(namespace.kubeconfig)
+
+    def _ask(self, kubeconfig: Path) -> None:
+        self.monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        cluster.cache_clear()
+
+    def backend(self) -> Backend:
+        return KubernetesBackend(self.settings)
+
+    def source(self, name: str) -> str:
+        return "127.0.0.1:1/no/such/image" if name == "absent" else self.nodes.of(self.image.shell(_SCRIPTS.get(name, name)))
+
+    async def tick(self, _: Job) -> None:
+        await asyncio.sleep(0.05)
+
+    def kill_sandbox(self, job: Job) -> None:
+        (pod,) = self.namespace.pods(job.id)
+        self.namespace.kubectl("delete", "pod", pod["metadata"]["name"])
+
+    def break_down(self) -> None:
+        self._ask(self.namespace.kubeconfig_at("https://127.0.0.1:1"))
 
 
 def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -128,10 +172,14 @@ class Bench:
 
     async def opened(self, *steps: str | dict[str, Any], **fields: Any) -> Job:
         """A job whose pod is open."""
-        job = self.job(*steps, **fields)
+        return await self.open(self.job(*steps, **fields))
+
+    async def open(self, job: Job) -> Job:
+        """The job, with an open pod."""
         assert await self.backend.look(job) == Pod()
         job = replace(job, pod=await self.backend.open(job), engine=self.engine)
         self.jobs.append(job)
+        await self.until(job, lambda pod: pod.shape is Shape.OPEN)
         return job
 
     async def launched(self, *steps: str | dict[str, Any], **fields: Any) -> Job:

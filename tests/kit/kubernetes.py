@@ -22,12 +22,13 @@ from kit.process import until
 from kit.require import missing
 
 ROOT = Path(__file__).parents[2]
+_ADMIN = {name: value for name, value in os.environ.items() if name == "KUBECONFIG"}  # whatever a test sets it to later
 _ASKED_AT = "dray"  # the namespace in crds/rbac.yaml
 
 
 def kubectl(*args: str, sent: str | None = None, env: Mapping[str, str] | None = None) -> str:
     """What it wrote. Raises Refused with what it complained of."""
-    done = subprocess.run(["kubectl", *args], input=sent, capture_output=True, text=True, timeout=110, env=os.environ | (env or {}), check=False)
+    done = subprocess.run(["kubectl", *args], input=sent, capture_output=True, text=True, timeout=110, env={**os.environ, **_ADMIN, **(env or {})}, check=False)
     if done.returncode:
         raise Refused(done.stderr)
     return done.stdout
@@ -38,7 +39,7 @@ class Refused(Exception):
 
 
 def require_cluster() -> None:
-    """Skips where there is none, or no kubectl; sees to it that it has DrayJobs."""
+    """Skips where there is none, or no kubectl."""
     if not os.environ.get("KUBECONFIG"):
         missing("kubernetes", "KUBECONFIG names no cluster")
     if shutil.which("kubectl") is None:
@@ -47,6 +48,10 @@ def require_cluster() -> None:
         kubectl("version", "--request-timeout=5s")
     except Refused as error:
         missing("kubernetes", str(error))
+
+
+def require_drayjobs() -> None:
+    """Sees to it that the cluster has DrayJobs."""
     kubectl("apply", "-f", str(ROOT / "crds" / "drayjob.yaml"))
     kubectl("wait", "--for=condition=Established", "crd/drayjobs.dray.io", "--timeout=30s")
 
@@ -54,9 +59,13 @@ def require_cluster() -> None:
 class Namespace:
     """One, with the operator's service account in it. `kubeconfig` is that account's."""
 
+    FILES: tuple[str, ...] = ("rbac.yaml",)
+    ROLES: tuple[str, ...] = ("dray-values", "dray-mirror")  # which the files leave to their reader to bind
+
     def __init__(self) -> None:
         self.name = f"dray-test-{secrets.token_hex(4)}"
         self.dir = Path(tempfile.mkdtemp(prefix="dray-kubernetes-"))
+        self._bindings: list[str] = []
         kubectl("create", "namespace", self.name)
         kubectl("apply", "-f", "-", sent=self._permissions())
         self.server = str(self._admin()["clusters"][0]["cluster"]["server"])
@@ -113,11 +122,13 @@ class Namespace:
         return self._kubeconfig(server)
 
     def _permissions(self) -> str:
-        """crds/rbac.yaml for this namespace, with the bindings that it leaves to its reader."""
-        documents = list(yaml.safe_load_all((ROOT / "crds" / "rbac.yaml").read_text().replace(f"namespace: {_ASKED_AT}", f"namespace: {self.name}")))
+        """The files of permissions for this namespace, with the bindings that they leave to their reader."""
+        texts = [(ROOT / "crds" / file).read_text().replace(f"namespace: {_ASKED_AT}", f"namespace: {self.name}") for file in self.FILES]
+        documents = [document for text in texts for document in yaml.safe_load_all(text)]
         for document in documents:
             if document["kind"] == "ClusterRoleBinding":
-                document["metadata"]["name"] = self.name
+                document["metadata"]["name"] = f"{self.name}-{document['metadata']['name']}"
+                self._bindings.append(document["metadata"]["name"])
         subject = {"kind": "ServiceAccount", "name": "dray", "namespace": self.name}
         bindings = [
             {
@@ -127,7 +138,7 @@ class Namespace:
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
                 "subjects": [subject],
             }
-            for role in ("dray-values", "dray-mirror")
+            for role in self.ROLES
         ]
         return str(yaml.safe_dump_all(documents + bindings))
 
@@ -158,10 +169,34 @@ class Namespace:
             for name in self.all():
                 with suppress(Refused):
                     self.kubectl("patch", "drayjob", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        for what in ("namespace", "clusterrolebinding"):
+        for what, name in (("namespace", self.name), *(("clusterrolebinding", name) for name in self._bindings)):
             with suppress(Refused):
-                kubectl("delete", what, self.name, "--wait=false")
+                kubectl("delete", what, name, "--wait=false")
         shutil.rmtree(self.dir)
+
+
+class JobNamespace(Namespace):
+    """One in which jobs run: it enforces Pod Security `restricted`, and its operator may no more than that takes."""
+
+    FILES = ("rbac.yaml", "rbac-jobs.yaml")
+    ROLES = ("dray-pull",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        kubectl("label", "namespace", self.name, "pod-security.kubernetes.io/enforce=restricted")
+
+    def pods(self, job_id: str | None = None) -> list[dict[str, Any]]:
+        """The Pods there, or those of one job."""
+        return self._objects("pods", job_id)
+
+    def left(self) -> list[str]:
+        """What jobs have left: kind/name of each."""
+        return [f"{kind}/{found['metadata']['name']}" for kind in ("jobs", "pods", "secrets") for found in self._objects(kind)]
+
+    def _objects(self, kind: str, job_id: str | None = None) -> list[dict[str, Any]]:
+        label = f"dray.job={job_id}" if job_id else "dray.job"
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-l", label, "-o", "json"))["items"]
+        return found
 
 
 def drayjob(name: str, spec: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def tell(text: str) -> None:
     print(shown(text, sys.stderr, keep="\t\n"), file=sys.stderr)
 
 
-def tell_failure(error: Failed) -> None:
-    tell("\n  ".join([f"dray: {error}", *error.lines]))
+def tell_failure(error: Failed, program: str = "dray") -> None:
+    tell("\n  ".join([f"{program}: {error}", *error.lines]))
 
 
 def _version(wanted: bool) -> None:
@@ -219,26 +219,26 @@ def remove(context: typer.Context, job_ids: Annotated[list[str], typer.Argument(
         api.remove(job_id)
 
 
-def main(words: list[str]) -> int:
+def main(words: list[str], verbs: typer.Typer = app, program: str = "dray") -> int:
     """Exit codes: 0 done, 1 not, 2 not understood; `run` has more."""
     try:
-        return _typed(words)
+        return _typed(words, verbs, program)
     except Failed as error:
-        tell_failure(error)
+        tell_failure(error, program)
     except BadSetting as error:
-        tell(f"dray: {error}")
+        tell(f"{program}: {error}")
         return 2
     except KeyboardInterrupt:
         return watch.CANCELLED
     except OSError as error:
-        tell(f"dray: stdout: {error.strerror or error}")
+        tell(f"{program}: stdout: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer would be told of once more
     return 1
 
 
-def _typed(words: list[str]) -> int:
+def _typed(words: list[str], verbs: typer.Typer, program: str) -> int:
     try:
-        app(words, prog_name="dray")
+        verbs(words, prog_name=program)
     except SystemExit as ended:
         sys.stdout.flush()
         return ended.code if isinstance(ended.code, int) else 0

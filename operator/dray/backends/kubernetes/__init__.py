@@ -291,9 +291,9 @@ class KubernetesBackend:
             listed = await self._api.metadata(f"{path}?labelSelector={names.INSTANCE}%3D{self._instance}")
             found += [f"{job['metadata']['namespace']}/{job['metadata']['name']}" for job in listed["items"] or ()]
         claimed = await claims()
-        pods = {pod for pod in claimed.jobs.values() if pod} | {view.pod for view in self._views.values()}
-        unrecorded = tuple(names.pod("", job_id, 0) for job_id, pod in claimed.jobs.items() if pod is None)
-        left = [pod for pod in found if pod not in pods and f"/{names.parts(pod)[1]}" not in unrecorded]
+        pods = {pod for pod in claimed.jobs.values() if pod}
+        unrecorded = {names.of_job(job_id) for job_id, pod in claimed.jobs.items() if pod is None}
+        left = [pod for pod in found if pod not in pods and names.without_number(pod) not in unrecorded]
         await asyncio.gather(*(self._remove(pod) for pod in left))
         if left:
             log.info("swept %d Jobs that a crash left", len(left))

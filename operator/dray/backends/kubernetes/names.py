@@ -25,7 +25,16 @@ def namespace(job: Job, settings: Settings, own: str) -> str:
 
 def pod(namespace: str, job_id: str, number: int) -> str:
     """`number`: how many the job had before."""
-    return f"{namespace}/dray-{job_id.lower()}" + (f"-{number}" if number else "")
+    return f"{namespace}/{of_job(job_id)}" + (f"-p{number}" if number else "")
+
+
+def of_job(job_id: str) -> str:
+    return f"dray-{job_id.lower()}"
+
+
+def without_number(pod: str) -> str:
+    """What `of_job` gave."""
+    return parts(pod)[1].partition("-p")[0]
 
 
 def parts(pod: str) -> tuple[str, str]:

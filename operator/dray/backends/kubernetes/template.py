@@ -79,7 +79,7 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
         "terminationGracePeriodSeconds": _GRACE,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}} | ({} if asked.root else {"runAsNonRoot": True}),
         "volumes": [{"name": _VOLUME, "emptyDir": {}}, {"name": _PROGRAM, "emptyDir": {}}, *_volumes(job)],
-        "initContainers": [_install(given.settings)],
+        "initContainers": [_install(job, given.settings)],
         "containers": [keeper, *(_box(job, step, name, given) for step in steps)],
         **on_pod,
     }
@@ -97,12 +97,10 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
 # --- what is ours
 
 
-def _install(settings: Settings) -> dict[str, Any]:
-    return _ours(settings) | {
-        "name": "install",
-        "command": [_OUR_RUNNER, "install", runner.RUNNER_DIR],
-        "volumeMounts": [_mounted(_PROGRAM, runner.RUNNER_DIR)],
-    }
+def _install(job: Job, settings: Settings) -> dict[str, Any]:
+    command = [_OUR_RUNNER, "install", runner.RUNNER_DIR, "--dir", runner.VOLUME_DIR, "--files", str(len(job.steps))]
+    mounts = [_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR)]
+    return _ours(settings) | {"name": "install", "command": command, "volumeMounts": mounts}
 
 
 def _keeper(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +126,7 @@ def _box(job: Job, step: int, secret: str, given: Given) -> dict[str, Any]:
         "env": list(_environment(job.spec.environment_of(step), secret)),
         "resources": _resources(policy.limits(job.spec, step, given.settings)),
         "securityContext": _security(config, given.asked.root),
-        "volumeMounts": [*_MOUNTS, *(_mount(mount) for mount in spec.mounts)],
+        "volumeMounts": [*_MOUNTS, *_output(step, spec.output), *(_mount(mount) for mount in spec.mounts)],
     }
     return box | {"workingDir": spec.workdir} if spec.workdir else box
 
@@ -192,6 +190,12 @@ def _named(mount: Mount) -> str:
     """A volume's name in the pod; two mounts of the same are one volume."""
     what = f"{mount.volume}" if mount.volume is not None else f"path {mount.hostPath}"
     return f"mount-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+
+def _output(step: int, output: str) -> Iterator[dict[str, Any]]:
+    """An empty file that everybody may write to, over what the image has there."""
+    if output.startswith("/"):
+        yield _mounted(_VOLUME, output) | {"subPath": f".{step}.file"}
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def opened(view: View, job: Job, seen: Seen, listing: bytes) -> Pod:
     for key in view.orders | view.traces.keys():
         traces = view.traces.get(key, runner.Traces())
         container = seen.containers.get(names.box(key[0]), Container()) if key in view.orders and latest[key[0]] == key[1] else None
-        box = _box(container, traces, _goes_on(job, key, traces, verdicts), key in view.removed)
+        box = _box(container, traces, _goes_on(job, key, traces, verdicts), key in view.removed or key not in view.orders)
         if box is not None:
             boxes[key] = box
     spent = frozenset(step for step in range(len(job.steps)) if seen.containers.get(names.box(step), Container()).state == "terminated")
@@ -75,7 +75,7 @@ def _goes_on(job: Job, key: Key, traces: runner.Traces, verdicts: frozenset[int]
 
 
 def _box(container: Container | None, traces: runner.Traces, goes_on: bool, removed: bool) -> Box | None:
-    """None: there is none. `container`: of the attempt that was ordered last; of another, and of one removed, None or ended."""
+    """None: there is none. `container`: of the attempt that was ordered last; of another, and of one laid here, None."""
     stage, code, oom = Stage.ABSENT, None, False
     if container is None:
         ended = traces.status is not None and not removed
