@@ -137,6 +137,11 @@ class Tidy:
 
 
 @dataclass(frozen=True, slots=True)
+class TidyInput:
+    """Remove the job's input from the volume: its step has read it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Keep the log's rest and the outputs that are to be kept; then record the end."""
 
@@ -158,7 +163,7 @@ class Forget:
     """Remove the record of a deleted job, its log and its output."""
 
 
-Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
+Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | TidyInput | Finish | Close | Retire | Forget
 
 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
@@ -558,7 +563,9 @@ def _launch(job: Job, pod: Pod, now: int, ahead: int) -> Action | None:
 
 
 def _tidy(job: Job, pod: Pod) -> Action | None:
-    """What ended attempts left: their boxes; outputs of failed ones; of complete ones once the step after is complete too."""
+    """What ended attempts left: their boxes; outputs of failed ones; of complete ones, and the input, once the step after is complete too."""
+    if pod.holds_input and job.steps[0].phase is Phase.COMPLETE:
+        return TidyInput()
     for (step, attempt), box in sorted(pod.boxes.items()):
         state = job.steps[step] if step < len(job.steps) else StepState()
         superseded = attempt < state.attempt

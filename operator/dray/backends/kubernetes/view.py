@@ -64,7 +64,7 @@ def opened(view: View, job: Job, seen: Seen, listing: bytes) -> Pod:
             boxes[key] = box
     spent = frozenset(step for step in range(len(job.steps)) if seen.containers.get(names.box(step), Container()).state == "terminated")
     marks = frozenset(Mark(name) for name in runner.marks(listing))
-    return Pod(Shape.OPEN, boxes, _images(view, job, seen), marks, verdicts, runner.given(listing), spent)
+    return Pod(Shape.OPEN, boxes, _images(view, job, seen), marks, verdicts, runner.given(listing), runner.holds_input(listing), spent)
 
 
 def _goes_on(job: Job, key: Key, traces: runner.Traces, verdicts: frozenset[int]) -> bool:
