@@ -72,6 +72,8 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
     resources = _requests(limits)
     on_pod = {"resources": resources} if resources and given.cluster.pod_resources else {}
     keeper = _keeper(given.settings, {} if on_pod else resources)
+    if not job.pods:
+        keeper |= _INSTALLS
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -79,7 +81,7 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
         "terminationGracePeriodSeconds": _GRACE,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}} | ({} if asked.root else {"runAsNonRoot": True}),
         "volumes": [{"name": _VOLUME, "emptyDir": {}}, {"name": _PROGRAM, "emptyDir": {}}, *_volumes(job)],
-        "initContainers": [_install(given.settings)],
+        "initContainers": [_install(given.settings)] if job.pods else [],
         "containers": [keeper, *(_box(job, step, name, given) for step in steps)],
         **on_pod,
     }
@@ -96,6 +98,11 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
 
 # --- what is ours
 
+# A kubelet starts the containers of a pod in their order, and the next one when this has ended: it is a second quicker than
+# an init container, whose end the kubelet comes to know by looking once a second. What it does not do is to wait for an image
+# that cannot be had yet. So a pod made in place of one that came up without the runner has the init container.
+_INSTALLS = {"lifecycle": {"postStart": {"exec": {"command": [_OUR_RUNNER, "install", runner.RUNNER_DIR]}}}}
+
 
 def _install(settings: Settings) -> dict[str, Any]:
     return _ours(settings) | {
@@ -106,7 +113,7 @@ def _install(settings: Settings) -> dict[str, Any]:
 
 
 def _keeper(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
-    mounts = [_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR, True)]
+    mounts = [_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR)]
     keeper = {"name": names.KEEPER, "command": [_OUR_RUNNER, "keeper", "--seconds", str(_HELD)], "volumeMounts": mounts}
     return _ours(settings) | keeper | ({"resources": resources} if resources else {})
 
