@@ -87,6 +87,17 @@ def test_the_program_installs_itself(runner: Runner, tmp_path: Path, umask: int)
     assert (done.returncode, (tmp_path / "dray-runner").read_bytes()) == (0, place.read_bytes())
 
 
+def test_files_for_outputs_are_laid_empty_and_open_to_all_and_stay_as_they_are(runner: Runner, tmp_path: Path) -> None:
+    volume = tmp_path / "outputs"
+    volume.mkdir()
+    for content in ("", "written"):
+        done = subprocess.run([runner.binary, "install", str(runner.dir), "--dir", str(volume), "--files", "2"], check=False, umask=0o077)
+        assert done.returncode == 0
+        files = {path.name: (path.stat().st_mode & 0o7777, path.read_text()) for path in volume.iterdir()}
+        assert files == {".0.file": (0o666, ""), ".1.file": (0o666, content)}
+        (volume / ".1.file").write_text("written")
+
+
 def test_what_is_there_is_replaced_while_it_runs(runner: Runner) -> None:
     place = runner.dir / "dray-runner"
     assert install(runner, str(runner.dir)) == 0

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { OPEN_TO_ALL = 0777, STICKY = 01000, EXECUTABLE = 0755 };
+enum { OPEN_TO_ALL = 0777, STICKY = 01000, EXECUTABLE = 0755, WRITABLE = 0666 };
 
 /* All bytes of the program that runs. */
 static int copy_self(int to) {
@@ -44,13 +44,27 @@ static int open_up(const char *volume) {
     return (found.st_mode & OPEN_TO_ALL) == OPEN_TO_ALL ? 0 : -1;
 }
 
+/* Empty files that everybody may write to, to be mounted where steps write their outputs. */
+static int lay_files(const char *volume, uint64_t count) {
+    int dir = open(volume, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = dir < 0 ? -1 : 0;
+    for (uint64_t step = 0; !error && step < count; step++) {
+        char name[32];
+        snprintf(name, sizeof name, ".%llu.file", (unsigned long long)step);
+        int file = openat(dir, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, WRITABLE);
+        error = file < 0 ? -1 : fchmod(file, WRITABLE);
+        if (file >= 0)
+            close(file);
+    }
+    return error;
+}
+
 int install_main(const struct options *options) {
     umask(022);
     if (install(options->into) < 0) {
         complain(options->into);
         return FAILED;
     }
-    if (options->volume && open_up(options->volume) < 0) {
+    if (options->volume && (open_up(options->volume) < 0 || lay_files(options->volume, options->files) < 0)) {
         complain(options->volume);
         return FAILED;
     }

@@ -108,6 +108,13 @@ fault out_copy(struct out *out, const char *path) {
     return error;
 }
 
+/* What an earlier attempt in the same container left there is no output of this one's; where it may not be emptied, it stays. */
+void out_clear(const char *path) {
+    int file = open(path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (file >= 0)
+        close(file);
+}
+
 /* ---- delimiters */
 
 fault filter_make(struct filter *filter, struct out *out, const char *begin, const char *end) {

@@ -16,7 +16,7 @@ static const char USAGE[] =
     "       dray-runner agent [--dir DIR]\n"
     "       dray-runner sandbox\n"
     "       dray-runner keeper --seconds MAX\n"
-    "       dray-runner install DIR [--dir VOLUME]\n"
+    "       dray-runner install DIR [--dir VOLUME [--files COUNT]]\n"
     "       dray-runner kill\n";
 
 /* An option takes a text or a number, or is a flag; one that takes texts may come again, and each is put where the last was not. */
@@ -133,9 +133,9 @@ static bool parse_keeper(char **words, struct options *options) {
 }
 
 static bool parse_install(char **words, struct options *options) {
-    struct option table[] = {{"--dir", .text = &options->volume}, {NULL}};
+    struct option table[] = {{"--dir", .text = &options->volume}, {"--files", .number = &options->files}, {NULL}};
     options->into = *words;
-    return options->into && parse_options(table, words + 1, options) && options->command == NULL;
+    return options->into && parse_options(table, words + 1, options) && options->command == NULL && (options->volume || !options->files);
 }
 
 static bool parse_nothing(char **words, struct options *options) {

@@ -32,6 +32,7 @@ struct options {
     char **command;
     uint64_t seconds;            /* of the keeper */
     const char *into, *volume;   /* where to install; the volume to open up, or NULL */
+    uint64_t files;              /* how many files to lay in it for outputs */
 };
 
 #define DEFAULTS {.dir = "/.dray", .input = "verdict", .stop = "stop", .grace = 10000}
@@ -136,6 +137,7 @@ fault out_write(struct out *out, const char *bytes, size_t size);
 char *out_buffer(struct out *out);
 fault out_pass(struct out *out, const char *bytes, size_t size);
 fault out_copy(struct out *out, const char *path);
+void out_clear(const char *path);
 fault floor_check(int dir, uint64_t floor);
 fault filter_make(struct filter *filter, struct out *out, const char *begin, const char *end);
 fault filter_take(struct filter *filter, const char *bytes, size_t size);

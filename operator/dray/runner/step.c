@@ -228,6 +228,8 @@ static int attempt(struct step *step, fault input_error, int input_errno) {
         step_fault(step, BAD_WRITE);
     make_files(step);
     step_stop(step, stop_word(step)); /* one that came while it was claimed */
+    if (*step->options->output == '/')
+        out_clear(step->options->output);
     if (!step->error)
         run_command(step);
     complete(step);

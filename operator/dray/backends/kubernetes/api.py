@@ -59,7 +59,7 @@ class Api:
         return await self._call(self._cluster.delete, path, body)
 
     async def watch(self, path: str, query: dict[str, str]) -> AsyncGenerator[dict[str, Any], None]:
-        """Events, until the API server ends it. Raises Expired, and Unavailable."""
+        """Events, until the API server ends it; the first is {} once it has begun. Raises Expired, and Unavailable."""
         asked = {**query, "watch": "1", "allowWatchBookmarks": "true"}
         url = URL(f"{self._configuration.host}{path}?{urlencode(asked)}", encoded=True)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENT)
@@ -69,6 +69,7 @@ class Api:
                     raise Expired
                 if answer.status != 200:
                     raise Unavailable(f"Kubernetes: the watch is answered {answer.status}")
+                yield {}
                 async for line in _lines(answer.content):
                     yield _event(line)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:

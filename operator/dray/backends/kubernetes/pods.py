@@ -114,7 +114,7 @@ class Pods:
         return self._pods
 
     async def listen(self, instance: str, namespaces: Sequence[str | None], ready: asyncio.Event) -> None:
-        """For ever; `ready` once each namespace was listed."""
+        """For ever; `ready` once each namespace is watched."""
         waiting = set(namespaces)
 
         def listed(namespace: str | None) -> None:
@@ -134,11 +134,10 @@ class Pods:
             try:
                 found = await self._api.get(f"{path}?labelSelector={names.INSTANCE}%3D{instance}")
                 self._listed(namespace, found["items"] or ())
-                listed(namespace)
                 version = found["metadata"]["resourceVersion"]
                 async with aclosing(self._api.watch(path, {**mine, "resourceVersion": version, "timeoutSeconds": _RENEWED})) as events:
                     async for event in events:
-                        self._heard(event)
+                        self._heard(event) if event else listed(namespace)
             except Expired:
                 log.debug("the watch of pods has expired")
             except Exception as error:  # noqa: BLE001 (a watch that ends leaves everything standing still)
