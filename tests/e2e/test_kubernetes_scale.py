@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from kit.apiserver import ApiCalls, ApiServer
+from kit.clustered import Clustered
 from kit.images import Images
 from kit.kubernetes import JobNamespace
 from kit.nodes import NodeImages
 from kit.process import until
-from kit.serving import Served
 
 JOBS = 200
 WITHIN = 1500  # seconds for all to end
@@ -32,16 +32,10 @@ def calls(job_namespace: JobNamespace, tmp_path: Path) -> Iterator[ApiCalls]:
 @pytest.mark.full
 @pytest.mark.timeout(WITHIN + 300)
 def test_two_hundred_jobs_at_once_end_as_each_would_alone(
-    serve: Callable[..., Served], image: Images, node_images: NodeImages, job_namespace: JobNamespace, calls: ApiCalls
+    serve_on_cluster: Callable[..., Clustered], image: Images, node_images: NodeImages, job_namespace: JobNamespace, calls: ApiCalls
 ) -> None:
     began = time.monotonic()
-    dray = serve(
-        KUBECONFIG=str(job_namespace.kubeconfig_at(calls.url)),
-        DRAY_BACKEND="kubernetes",
-        DRAY_IMAGE=node_images.ours,
-        DRAY_JOBS=str(JOBS),
-        LOG_LEVEL="info",
-    )
+    dray = serve_on_cluster(KUBECONFIG=str(job_namespace.kubeconfig_at(calls.url)), DRAY_JOBS=str(JOBS), LOG_LEVEL="info")
     source = node_images.of(image("cat"))
     posted = {dray.post({"steps": _steps(source, number)}): number for number in range(JOBS)}
     for job_id, number in posted.items():
@@ -49,7 +43,7 @@ def test_two_hundred_jobs_at_once_end_as_each_would_alone(
         assert (record["status"], [step["attempt"] for step in record["steps"]]) == ("complete", [1, 1, 1]), record
         assert dray.output(job_id) == f"second {number}\n".encode()
         assert dray.log(job_id) == [f"{word} {number}" for word in ("zeroth", "first", "second")]
-    until(lambda: not job_namespace.left(), 120, "nothing is left in the cluster")
+    until(lambda: not job_namespace.left(dray.instance), 120, "nothing is left in the cluster")
     assert calls.counted["POST jobs"] == JOBS
     assert calls.counted["WATCH pods"] <= 1 + (time.monotonic() - began) / RENEWED
 
