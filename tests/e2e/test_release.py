@@ -14,7 +14,7 @@ import yaml
 
 import manifests
 from kit import built, chart
-from kit.kubernetes import kubectl, require_kubectl
+from kit.kubernetes import kubectl, require_cluster
 
 ROOT = Path(__file__).parents[2]
 VERSION = yaml.safe_load((ROOT / "charts" / "dray" / "Chart.yaml").read_text())["appVersion"]
@@ -29,7 +29,7 @@ def test_the_objects_for_kubectl_are_those_of_the_chart() -> None:
 
 def test_kubectl_applies_them(tmp_path: Path) -> None:
     """Where there is no namespace of that name yet: in one of the test's own, as the API server says without doing it."""
-    require_kubectl()
+    require_cluster()
     shutil.copytree(manifests.FILE.parent, tmp_path / "dray", ignore=shutil.ignore_patterns("secrets.d"))
     subprocess.run([tmp_path / "dray" / "secrets"], check=True)
     things = list(yaml.safe_load_all(kubectl("kustomize", str(tmp_path / "dray"))))
