@@ -126,8 +126,11 @@ def test_its_pods_are_restricted(case: str, namespace: str) -> None:
     """As the API server itself judges, by the Pod Security Standard `restricted`."""
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
     try:
-        for pod in _pods(golden.objects(case)):
-            kubectl("apply", "--dry-run=server", "-f", "-", sent=json.dumps(pod | {"metadata": pod["metadata"] | {"name": "tried", "namespace": namespace}}))
+        pods = list(_pods(golden.objects(case)))
+        for number, pod in enumerate(pods):
+            pod["metadata"] |= {"name": f"tried-{number}", "namespace": namespace}
+        told = kubectl("apply", "--dry-run=server", "-f", "-", sent=yaml.safe_dump_all(pods))
+        assert told.count("(server dry run)") == len(pods) >= 4
     finally:
         kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce-")
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,9 +69,15 @@ CASES: Mapping[str, Mapping[str, Any]] = {
 
 
 def objects(case: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(_objects(case))
+    return found
+
+
+@functools.cache
+def _objects(case: str) -> str:
     values = dict(CASES[case])
     given = {name: part for name, part in GIVEN.items() if name not in values}
-    return [thing for thing in rendered(given | values) if thing["kind"] != "CustomResourceDefinition"]
+    return json.dumps([thing for thing in rendered(given | values) if thing["kind"] != "CustomResourceDefinition"])
 
 
 def golden(case: str) -> str:
