@@ -187,7 +187,7 @@ async def test_a_pod_that_uses_more_disk_than_it_may_is_a_full_disk(lab: Kuberne
             job = await bench.opened("head -c 200000000 /dev/zero; sleep 600")
             await bench.launch(job, 0)
             pod = await bench.until(job, lambda pod: pod.gone is not None, within=100)
-            assert (reason(pod), pod.boxes.keys()) == (Reason.DISK_FULL, {KEY})
+            assert (reason(pod), set(pod.boxes)) == (Reason.DISK_FULL, {KEY})
     finally:
         lab.namespace.kubectl("delete", "limitrange", "disk")
 
@@ -202,7 +202,7 @@ async def test_an_eviction_is_told_apart_from_a_deletion(lab: KubernetesLab) -> 
         path = f"/api/v1/namespaces/{lab.namespace.name}/pods/{name}/eviction"
         lab.namespace.kubectl("create", "--raw", path, "-f", "-", sent=json.dumps(eviction))
         pod = await bench.until(job, lambda pod: pod.gone is not None)
-        assert (reason(pod), pod.boxes.keys()) == (Reason.EVICTED, {KEY})
+        assert (reason(pod), set(pod.boxes)) == (Reason.EVICTED, {KEY})
 
 
 @on_a_loop
@@ -212,7 +212,7 @@ async def test_an_operator_that_comes_after_a_pods_end_takes_all_of_it_for_begun
         lab.namespace.kubectl("delete", "pod", pod_of(lab, job)["metadata"]["name"])
         async with Bench(lab, first.instance) as second:
             pod = await second.until(job, lambda pod: pod.gone is not None)
-            assert (reason(pod), pod.boxes.keys()) == (Reason.LOST, {(0, 1), (1, 1)})
+            assert (reason(pod), set(pod.boxes)) == (Reason.LOST, {(0, 1), (1, 1)})
 
 
 @on_a_loop
