@@ -6,65 +6,34 @@ import re
 import socket
 import threading
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-_REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) (?:/v[\d.]+)?(/\S*) HTTP/1\.1\r\n")
+from kit.counting import Calls
+
 _NAMED = re.compile(r"^/(containers|images|volumes|exec|networks)/(?!json$|create$|prune$)[^?]*?(/\w+)?$")
 
 
-class EngineCalls:
-    """A Unix socket that hands everything on to the engine's, both ways, and counts requests by kind. `with` opens and closes it."""
+class EngineCalls(Calls):
+    """A Unix socket that hands everything on to the engine's."""
 
     def __init__(self, path: Path, engine: str) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        super().__init__(listener, engine, kind)
         self.url = f"unix://{path}"
-        self.counted: Counter[str] = Counter()
-        self._engine = engine
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(64)
         self._path = path
 
-    def __enter__(self) -> EngineCalls:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        super().__exit__()
         self._path.unlink()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._join, args=(client,), daemon=True).start()
-
-    def _join(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as engine:
-            engine.connect(self._engine)
-            answers = threading.Thread(target=self._hand_on, args=(engine, client, False), daemon=True)
-            answers.start()
-            self._hand_on(client, engine, True)
-            answers.join()
-
-    def _hand_on(self, source: socket.socket, to: socket.socket, counts: bool) -> None:
-        """Clients write a request's line and headers at once, so it begins what is received."""
-        with suppress(OSError):  # either side has closed
-            while block := source.recv(2**18):
-                if counts and (found := _REQUEST.match(block)):
-                    self.counted[kind(found[1].decode(), found[2].decode())] += 1
-                to.sendall(block)
-        with suppress(OSError):
-            to.shutdown(socket.SHUT_WR)
 
 
 def kind(method: str, path: str) -> str:
-    """`POST /containers/0123abcd/start?x=y` as `POST /containers/ID/start`."""
-    path, _, _ = path.partition("?")
+    """`POST /v1.41/containers/0123abcd/start?x=y` as `POST /containers/ID/start`."""
+    path, _, _ = re.sub(r"^/v[\d.]+(?=/)", "", path).partition("?")
     return f"{method} " + _NAMED.sub(r"/\1/ID\2", path)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 DRAY = "dray"
 FILES, PIPE, ENGINE = "docker run, files between", "docker run, live pipe", "engine API"
 NO_CONTAINER, XADD, CONSTANT, EMPTY, IMPORTS = "no container", "pipelined XADD", "constant route", "empty Redis", "python's imports"
+JOB, ENDED, JOB_EACH = "bare Job", "bare Job, its containers ended", "a bare Job for each step"
 FULL, FAR, NEAR = "100,000 jobs stored", "at line 999,000", "at line 0"
+MANY = 200  # jobs at once on a cluster
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ def _rows() -> tuple[Row, ...]:
         Row("start", "start", "`dray serve` to ready, 100,000 jobs stored", "ms", True, (Bound(IMPORTS, 3, 1.5),)),
         *(Row(f"engine-calls-{n}", "calls", f"engine calls per step, a job of {n} steps", "calls", True) for n in (3, 10)),
         *(Row(f"redis-trips-{n}", "calls", f"Redis round trips per step, a job of {n} steps", "trips", True) for n in (3, 10)),
+        Row("kubernetes-3", "kubernetes", "3 instant steps on a cluster, POST → seen complete", "ms", True, (Bound(JOB, 1.3, None),)),
+        Row("kubernetes-gap", "kubernetes", "one step's end → the next one's start, on a cluster", "ms", True, (Bound(None, 100, None),)),
+        Row("kubernetes-calls", "kubernetes", "requests to the API server, a job of 3 steps", "requests", True),
+        Row("kubernetes-pod-memory", "kubernetes", "our memory in the pod of a job of 3 steps", "MiB", True),
+        Row("kubernetes-many", "kubernetes", f"{MANY} jobs of 3 instant steps at once on a cluster", "jobs/s", False),
+        Row("kubernetes-many-memory", "kubernetes", "our operator's peak memory during it", "MiB", True),
+        Row("kubernetes-many-calls", "kubernetes", "requests to the API server during it, each job's", "requests", True),
     )
 
 

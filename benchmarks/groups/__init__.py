@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from benchmarks.bench import Bench, Found
-from benchmarks.groups import api, bulk, calls, follow, jobs, log, start
+from benchmarks.groups import api, bulk, calls, follow, jobs, kubernetes, log, start
 
 MEASURES: Mapping[str, Callable[[Bench], Found]] = {
     "instant": jobs.instant,
@@ -17,4 +17,5 @@ MEASURES: Mapping[str, Callable[[Bench], Found]] = {
     "api": api.measure,
     "start": start.measure,
     "calls": calls.measure,
+    "kubernetes": kubernetes.measure,
 }
