@@ -350,6 +350,26 @@ def test_the_log_is_followed_paused_and_followed_again(server: Served, tab: Tab,
     server.wait(job_id)
 
 
+def test_a_tab_that_nobody_sees_asks_for_nothing(server: Served, tab: Tab, image: Images) -> None:
+    job_id = server.post({"steps": [step(image, "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done")]})
+    page = tab.open(f"/jobs/{job_id}")
+    total = page.locator(".total")
+    expect(total).to_contain_text("line")
+    turn = (
+        "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true }); document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    page.evaluate(turn, True)
+    page.wait_for_timeout(500)
+    asked, stands = len(tab.asked), total.inner_text()
+    page.wait_for_timeout(3000)
+    assert (len(tab.asked), total.inner_text()) == (asked, stands)
+    page.evaluate(turn, False)
+    expect(total).not_to_have_text(stands)
+    server.http.post(f"/jobs/{job_id}/cancel").raise_for_status()
+    expect(page.get_by_label("Why it failed")).to_contain_text("cancelled")
+    expect(total).to_have_text(f"{len(server.log(job_id)):,} lines")
+
+
 def test_the_log_is_searched(server: Served, tab: Tab, image: Images) -> None:
     record = server.run({"steps": [step(image, "seq 5000")]})
     page = tab.open(f"/jobs/{record['id']}")
