@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9"}
 WORD_JOB = json.loads((ROOT / "examples" / "word-job.json").read_text())
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
+pytestmark = pytest.mark.timeout(300)  # a browser beside an engine on a busy machine
 expect.set_options(timeout=40000)
 
 
@@ -385,7 +386,6 @@ def test_the_log_is_searched(server: Served, tab: Tab, image: Images) -> None:
     expect(page.locator(".hits")).to_have_text("no match")
 
 
-@pytest.mark.timeout(240)
 def test_a_million_lines_take_no_more_than_a_window_of_them(server: Served, tab: Tab, image: Images) -> None:
     record = server.run({"steps": [step(image, "seq 1000000")]}, within=120)
     assert record["status"] == "complete"
@@ -543,8 +543,7 @@ def tab_to(page: Page, target: Locator) -> None:
     raise AssertionError(f"the keyboard does not get to {target}")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize(("theme", "options"), [("light", {}), ("dark", {}), ("dark", PHONE)], ids=["light", "dark", "phone"])
 def test_no_page_keeps_anybody_out(server: Served, make_tab: Callable[..., Tab], image: Images, theme: str, options: dict[str, Any]) -> None:
     flaky = step(image, "echo to err >&2; exit 3", name="flaky", retries=1)
     failed = server.run({"name": "for all", "labels": {"team": "a"}, "steps": [step(image, "echo out"), flaky, step(image, "true", always=True)]})["id"]
