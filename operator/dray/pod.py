@@ -92,7 +92,7 @@ class Pod:
     """All that stands for one job: boxes and images by (step, attempt) (absent: not asked for yet), steps with a verdict, marks.
 
     A fault among the images bars its attempt: the image cannot be had, the engine will not start it, or this operator may not.
-    `given`: the job's input lies in the volume, whole.
+    `given`: the job's input was laid into the volume, whole; `holds_input`: it, or a part of it, still lies there.
     `spent`: steps whose box has ended in a pod that cannot have another one. `gone`: why the cluster took the whole pod
     with its volume, or did not bring it up; then `boxes` are of the attempts that may have begun in it.
     """
@@ -103,5 +103,6 @@ class Pod:
     marks: frozenset[Mark] = frozenset()
     verdicts: frozenset[int] = frozenset()
     given: bool = False
+    holds_input: bool = False
     spent: frozenset[int] = frozenset()
     gone: Fault | None = None

@@ -45,6 +45,7 @@ from dray.state import (
     Seed,
     SetMark,
     Tidy,
+    TidyInput,
     Unmark,
     decide,
     due,
@@ -179,6 +180,8 @@ class Reconciler:
                 await self._backend.remove(job, key)
             case Tidy():
                 await self._tidy(job, action)
+            case TidyInput():
+                await self._backend.drop_input(job)
             case Finish(seen):
                 await self._finish(seen, pod)
             case Close():

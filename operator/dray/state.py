@@ -137,6 +137,11 @@ class Tidy:
 
 
 @dataclass(frozen=True, slots=True)
+class TidyInput:
+    """Remove the job's input from the volume: its step has read it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Keep the log's rest and the outputs that are to be kept; then record the end."""
 
@@ -158,7 +163,7 @@ class Forget:
     """Remove the record of a deleted job, its log and its output."""
 
 
-Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | Finish | Close | Retire | Forget
+Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | TidyInput | Finish | Close | Retire | Forget
 
 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
@@ -185,7 +190,7 @@ def _run(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
         return Save(_without_pod(job, pod, pod.gone, now))
     if pod.shape is Shape.OPENING and job.current < len(job.steps) and not _stopped(job, job.current):
         return None
-    if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over):
+    if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over and pod.gone is None):
         return Open()
     seen = fold(job, pod, now)
     if seen.phase in FINAL:
@@ -502,7 +507,7 @@ def _without_pod(job: Job, pod: Pod, gone: Fault, now: int) -> Job:
     if stopped is not None:
         return _failed(job, step, now, stopped)
     began = state.started_at is not None or (step, state.attempt) in pod.boxes
-    if not began and gone.reason is not Reason.UNSCHEDULABLE and job.pods < MAX_REMADE + len(state.past):
+    if not began and gone.reason in _TAKEN and job.pods < MAX_REMADE + len(state.past):
         return renewed(job)
     again = _after(job, step, gone, None, now)
     if again.steps[step].phase in FINAL:
@@ -511,6 +516,10 @@ def _without_pod(job: Job, pod: Pod, gone: Fault, now: int) -> Job:
         if (later, job.steps[later].attempt) in pod.boxes:
             again = again.with_step(later, _next_attempt(job.steps[later], Reason.LOST, None, now, now))
     return renewed(again)
+
+
+_TAKEN = (Reason.LOST, Reason.EVICTED, Reason.DISK_FULL)
+"""How a pod goes away that was up, or on its way."""
 
 
 def renewed(job: Job) -> Job:
@@ -554,7 +563,9 @@ def _launch(job: Job, pod: Pod, now: int, ahead: int) -> Action | None:
 
 
 def _tidy(job: Job, pod: Pod) -> Action | None:
-    """What ended attempts left: their boxes; outputs of failed ones; of complete ones once the step after is complete too."""
+    """What ended attempts left: their boxes; outputs of failed ones; of complete ones, and the input, once the step after is complete too."""
+    if pod.holds_input and job.steps[0].phase is Phase.COMPLETE:
+        return TidyInput()
     for (step, attempt), box in sorted(pod.boxes.items()):
         state = job.steps[step] if step < len(job.steps) else StepState()
         superseded = attempt < state.attempt

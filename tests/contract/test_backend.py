@@ -307,8 +307,13 @@ async def test_a_jobs_input_is_what_its_first_step_reads(lab: Lab, size: int) ->
         assert (pod.given, pod.boxes[0, 1].claimed_at, pod.verdicts) == (False, None, frozenset())
         for _ in range(2):
             await bench.backend.give(job, blocks(content[:100], content[100:]))
+        assert (await bench.backend.look(job)).holds_input
         pod = await bench.until(job, ended(0, 1))
         assert pod.given
+        for _ in range(2):
+            await bench.backend.drop_input(job)
+        pod = await bench.backend.look(job)
+        assert (pod.given, pod.holds_input) == (True, False)
         status = pod.boxes[0, 1].status
         assert status is not None
         assert (status.bytes_in, status.bytes_out) == (size, 2 * size)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from dray.errors import BadSetting, NotFound, Unavailable
+from dray.errors import BadSetting, Full, NotFound, Unavailable
 from dray.outputs import Outputs
 
 MIB = 2**20
@@ -30,7 +33,7 @@ async def _breaking(*blocks: bytes) -> AsyncIterator[bytes]:
     raise Unavailable("the engine went away")
 
 
-async def _read(outputs: Outputs, job_id: str, step: int = 0) -> bytes:
+async def _read(outputs: Outputs, job_id: str, step: int | str = 0) -> bytes:
     return b"".join([block async for block in outputs.read(job_id, step)])
 
 
@@ -183,6 +186,31 @@ def test_a_store_that_cannot_write_is_unavailable(tmp_path: Path) -> None:
             await Outputs((tmp_path / "file" / "outputs").as_uri()).put("A", 0, _blocks(b"a"))
 
     asyncio.run(tested())
+
+
+def test_a_folder_tells_how_much_room_it_has_though_it_is_not_there_yet(tmp_path: Path) -> None:
+    assert abs((asyncio.run(Outputs((tmp_path / "not" / "yet").as_uri()).free()) or 0) - shutil.disk_usage(tmp_path).free) < 2**30
+    assert asyncio.run(Outputs("memory://x").free()) is None
+
+
+def test_many_small_blocks_are_one_output(url: str) -> None:
+    async def tested() -> None:
+        assert await Outputs(url).put("A", "input", _blocks(*[b"xyz"] * 500_000)) == 1_500_000
+        assert await _read(Outputs(url), "A", "input") == b"xyz" * 500_000
+
+    asyncio.run(tested())
+
+
+def test_a_store_without_room_says_so_and_keeps_no_half(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system takes root")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], check=True)
+    try:
+        with pytest.raises(Full, match="No space left"):
+            asyncio.run(Outputs(tmp_path.as_uri()).put("A", 0, _blocks(b"x" * MIB, b"x" * MIB)))
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "gopher://x/y"])

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from kit.dray import DRAY, environment
 from kit.images import Images
 from kit.process import until
 from kit.serving import Served
@@ -214,6 +216,21 @@ def test_a_server_killed_while_the_job_runs_changes_nothing(dray: Served, image:
         assert dray.output(job_id) == content
 
 
+def test_a_server_that_is_stopped_says_so_and_the_job_goes_on(dray: Served, image: Images) -> None:
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(filtered(dray, a_job(image.shell("echo on >&2; sleep 3; cat")), b"in")))
+    asking.start()
+    until(lambda: ids(dray) != [] and dray.log(ids(dray)[0]) == ["on"], 30, "it runs")
+    dray.stop()
+    asking.join(60)
+    [answer] = answers
+    dray.start()
+    [job_id] = ids(dray)
+    assert (answer.status_code, f"/jobs/{job_id}/output" in answer.json()["detail"]) == (503, True)
+    assert dray.wait(job_id)["status"] == "complete"
+    assert dray.output(job_id) == b"in"
+
+
 # --- limits
 
 
@@ -301,3 +318,24 @@ def test_a_gigabyte_takes_no_more_memory_than_a_little(dray: Served, image: Imag
     after = peak(dray.process.pid)
     print(f"peak: {before / MIB:.0f} MiB, after a gigabyte {after / MIB:.0f} MiB")
     assert after - before < 80 * MIB
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_gigabyte_takes_the_client_no_more_memory_than_a_little(dray: Served, image: Images, tmp_path: Path) -> None:
+    peaks = []
+    for size in (2 * MIB, 1024 * MIB):
+        with (tmp_path / "in").open("wb") as file:
+            for block in random_blocks(size):
+                file.write(block)
+        with (tmp_path / "in").open("rb") as stdin, (tmp_path / "out").open("wb") as stdout, (tmp_path / "told").open("wb") as told:
+            words = [DRAY, "run", "--step", f"{image('true')} sha256sum", "--step", image("cat")]
+            process = subprocess.Popen(words, env=environment() | {"DRAY_SERVER": dray.url}, stdin=stdin, stdout=stdout, stderr=told)
+            _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, (tmp_path / "told").read_text()
+        with (tmp_path / "in").open("rb") as file:
+            assert (tmp_path / "out").read_text() == f"{hashlib.file_digest(file, 'sha256').hexdigest()}  -\n"
+        peaks.append(used.ru_maxrss * 1024)
+    print(f"peaks: {' and '.join(f'{peak / MIB:.0f} MiB' for peak in peaks)}")
+    assert peaks[1] < peaks[0] + 20 * MIB

@@ -49,6 +49,7 @@ from dray.state import (
     Seed,
     SetMark,
     Tidy,
+    TidyInput,
     Unmark,
     decide,
     due,
@@ -431,6 +432,14 @@ def test_an_input_is_given_before_its_step_is_launched_and_to_each_new_pod() -> 
     assert decide(replace(job, stop=Reason.CANCELLED, stopped_at=1), look(images=ready), 1, ahead(0)) != Give()
     again = inputless(moved(fold(job, look(ended()), 5), 6), 6)
     assert decide(replace(again, pod="new", engine="fake"), look(), 6, ahead(0)) == Give()
+
+
+def test_an_input_goes_once_its_step_is_complete() -> None:
+    pod = replace(look(replace(CLAIMED, stage=Stage.RUNNING)), given=True, holds_input=True)
+    job = fold(job_of("a", "b", input=Input(2, "aa")), pod, 5)
+    assert decide(job, pod, 6, ahead(0)) is None
+    read = replace(look(ended(), images={1: Image.PULLING}), given=True, holds_input=True)
+    assert decide(fold(job, read, 7), read, 8, ahead(0)) == TidyInput()
 
 
 def test_a_job_whose_input_is_not_to_be_had_fails() -> None:

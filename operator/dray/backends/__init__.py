@@ -87,6 +87,9 @@ class Backend(Protocol):
     async def drop(self, job: Job, key: Key) -> None:
         """Remove an attempt's output from the volume. Gone already is fine."""
 
+    async def drop_input(self, job: Job) -> None:
+        """The same of the job's input; that it was given stays known."""
+
     async def mark(self, job: Job, mark: Mark, text: str) -> None:
         """Tell the runners: the mark with its text is in the volume. There already is fine, whatever its text."""
 

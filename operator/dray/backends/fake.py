@@ -47,6 +47,7 @@ class _Volume:
     logs: dict[Key, bytes] = field(default_factory=dict)
     marks: dict[Mark, str] = field(default_factory=dict)
     given: bytes | None = None
+    holds_input: bool = False
 
 
 @dataclass
@@ -191,7 +192,7 @@ class FakeBackend:
         keys = {*pod.containers, *pod.volume.claims, *pod.volume.statuses}
         images = {key: image for (job_id, key), image in self._images.items() if job_id == job.id}
         boxes, given = {key: _box(pod, key) for key in keys}, pod.volume.given is not None
-        return Pod(Shape.OPEN, boxes, images, frozenset(pod.volume.marks), frozenset(pod.volume.verdicts), given)
+        return Pod(Shape.OPEN, boxes, images, frozenset(pod.volume.marks), frozenset(pod.volume.verdicts), given, pod.volume.holds_input)
 
     async def open(self, job: Job) -> str:
         self._answering()
@@ -230,6 +231,9 @@ class FakeBackend:
     async def drop(self, job: Job, key: Key) -> None:
         self._pod(job).volume.outputs.pop(key, None)
 
+    async def drop_input(self, job: Job) -> None:
+        self._pod(job).volume.holds_input = False
+
     async def mark(self, job: Job, mark: Mark, text: str) -> None:
         self._pod(job).volume.marks.setdefault(mark, text)
         self._world.notice(job.id)
@@ -246,6 +250,7 @@ class FakeBackend:
         volume = self._pod(job).volume
         if volume.given is None:
             volume.given = b"".join([block async for block in content])
+            volume.holds_input = True
         self._world.notice(job.id)
 
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:

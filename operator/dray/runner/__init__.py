@@ -126,7 +126,16 @@ def verdicts(listing: bytes) -> frozenset[int]:
 
 def given(listing: bytes) -> bool:
     """Whether the job's input is told to be whole in the agent's `look` reply."""
-    return any(line.startswith(verdict_file(INPUT) + " ") for line in listing.decode(errors="replace").splitlines())
+    return _has(listing, verdict_file(INPUT))
+
+
+def holds_input(listing: bytes) -> bool:
+    """Whether it is there."""
+    return _has(listing, output_file(INPUT, 1))
+
+
+def _has(listing: bytes, name: str) -> bool:
+    return any(line.startswith(name.encode() + b" ") for line in listing.splitlines())
 
 
 def orders(listing: bytes) -> frozenset[tuple[int, int]]:

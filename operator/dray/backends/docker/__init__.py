@@ -205,6 +205,9 @@ class DockerBackend:
     async def drop(self, job: Job, key: Key) -> None:
         await self._agent(job).drop(runner.output_file(*key))
 
+    async def drop_input(self, job: Job) -> None:
+        await self._agent(job).drop(runner.output_file(runner.INPUT, 1))
+
     async def mark(self, job: Job, mark: Mark, text: str) -> None:
         try:
             await self._agent(job).write(mark, text.encode())

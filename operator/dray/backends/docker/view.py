@@ -117,7 +117,7 @@ async def look(engine: Engine, view: View, agent: Agent | None) -> Pod:
     keys = {key for key in (*containers, *view.traces) if key}
     boxes = {key: _box(containers.get(key), view.traces.get(key, runner.Traces()), sandbox) for key in keys}
     marks = frozenset(Mark(name) for name in runner.marks(listing))
-    return Pod(Shape.OPEN, boxes, images, marks, runner.verdicts(listing), runner.given(listing))
+    return Pod(Shape.OPEN, boxes, images, marks, runner.verdicts(listing), runner.given(listing), runner.holds_input(listing))
 
 
 def _with_launching(view: View, containers: Mapping[Key | None, Container]) -> Mapping[Key | None, Container]:

@@ -15,6 +15,7 @@ from dray.backends.kubernetes import faults, names
 from dray.backends.kubernetes.pods import Container, Seen
 from dray.backends.kubernetes.registry import ImageConfig
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
+from dray.reason import Reason
 from dray.record import FINAL, Job
 
 
@@ -63,7 +64,7 @@ def opened(view: View, job: Job, seen: Seen, listing: bytes) -> Pod:
             boxes[key] = box
     spent = frozenset(step for step in range(len(job.steps)) if seen.containers.get(names.box(step), Container()).state == "terminated")
     marks = frozenset(Mark(name) for name in runner.marks(listing))
-    return Pod(Shape.OPEN, boxes, _images(view, job, seen), marks, verdicts, runner.given(listing), spent)
+    return Pod(Shape.OPEN, boxes, _images(view, job, seen), marks, verdicts, runner.given(listing), runner.holds_input(listing), spent)
 
 
 def _goes_on(job: Job, key: Key, traces: runner.Traces, verdicts: frozenset[int]) -> bool:
@@ -104,6 +105,8 @@ def _image(view: View, job: Job, key: Key, seen: Seen) -> Image | Fault:
     if isinstance(config, Fault) and not spec.command:
         return Fault(config.reason, config.message, early)
     fault = faults.of_container(container, spec.source, refers)
+    if fault is not None and fault.reason is Reason.IMAGE_PULL_FAILED and config is None:
+        return Image.PULLING  # its registry will say more
     if fault is not None:
         known = config if isinstance(config, Fault) else fault
         return Fault(known.reason, known.message, early)
