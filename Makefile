@@ -61,7 +61,11 @@ wheel: setup ## dist/dray-*.whl with the runner in it
 
 chart: setup ## what is made from charts/dray/values.yaml and crds/; golden files too where there is helm
 	$(BIN)/python charts/reference.py
+	$(BIN)/python charts/manifests.py
 	PYTHONPATH=tests $(BIN)/python -m kit.golden
+
+release: ## wheel, source, chart and image of TAG=v0.1.0; deploy/release says what else there is
+	deploy/release $(TAG)
 
 clean: ## remove all that was made here
 	rm -rf $(VENV) dist .docs site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(RUNNER)/bin

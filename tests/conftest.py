@@ -16,6 +16,7 @@ from docker.errors import APIError, DockerException
 
 from images import base
 from kit.api import Api
+from kit.clustered import Clustered
 from kit.dockerd import Dockerd
 from kit.dray import DRAY, answers, client, environment
 from kit.images import Images
@@ -182,6 +183,19 @@ def serve(redis: None, engine: docker.DockerClient) -> Iterator[Callable[..., Se
 def dray(serve: Callable[..., Served]) -> Served:
     """A `dray serve` as it comes."""
     return serve()
+
+
+@pytest.fixture
+def serve_on_cluster(redis: None, engine: docker.DockerClient, node_images: NodeImages, job_namespace: JobNamespace) -> Iterator[Callable[..., Clustered]]:
+    """serve_on_cluster(*args, NAME="value", …): the same, whose jobs run in `job_namespace`."""
+    with ExitStack() as made:
+
+        def make(*args: str, **env: str | None) -> Clustered:
+            served = Clustered(engine, job_namespace, node_images.ours, args, env)
+            made.callback(served.close)
+            return served
+
+        yield make
 
 
 # --- the API alone

@@ -13,15 +13,15 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks import processes
-from benchmarks.bench import Bench, Found, seconds, turns
+from benchmarks.bench import Bench, Found, quietly, seconds, turns
 from benchmarks.cluster import BareJobs
 from benchmarks.rows import DRAY, ENDED, JOB, JOB_EACH, MANY, ROWS
 from benchmarks.server import Server
 from kit.apiserver import ApiCalls, ApiServer
+from kit.clustered import Clustered
 from kit.kubernetes import JobNamespace
 from kit.nodes import NodeImages
 from kit.process import until
-from kit.serving import Served
 
 STEPS = 3
 MIB = 2**20
@@ -63,12 +63,17 @@ class Cluster:
         self._images = [nodes.of(bench.image("cat"))] * STEPS
 
     @contextmanager
-    def _served(self, api_server: str | None = None, jobs: int = 4) -> Iterator[tuple[Served, Server]]:
+    def _served(self, api_server: str | None = None, jobs: int = 4) -> Iterator[tuple[Clustered, Server]]:
         """With the permissions that the docs name, and a client of it."""
-        kubeconfig = self._namespace.kubeconfig_at(api_server) if api_server else self._namespace.kubeconfig
-        env = {"KUBECONFIG": str(kubeconfig), "DRAY_BACKEND": "kubernetes", "DRAY_IMAGE": self._nodes.ours, "DRAY_JOBS": str(jobs)}
-        with self._bench.served(**env) as served, closing(Server(served.url)) as server:
-            yield served, server
+        env = {"DRAY_JOBS": str(jobs), "LOG_LEVEL": "info"}
+        if api_server:
+            env["KUBECONFIG"] = str(self._namespace.kubeconfig_at(api_server))
+        served = Clustered(self._bench.engine, self._namespace, self._nodes.ours, [], env)
+        try:
+            with closing(Server(served.url)) as server:
+                yield served, server
+        finally:
+            quietly(served.close)
 
     # --- one job
 

@@ -190,7 +190,7 @@ def _run(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
         return Save(_without_pod(job, pod, pod.gone, now))
     if pod.shape is Shape.OPENING and job.current < len(job.steps) and not _stopped(job, job.current):
         return None
-    if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over):
+    if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over and pod.gone is None):
         return Open()
     seen = fold(job, pod, now)
     if seen.phase in FINAL:
@@ -507,7 +507,7 @@ def _without_pod(job: Job, pod: Pod, gone: Fault, now: int) -> Job:
     if stopped is not None:
         return _failed(job, step, now, stopped)
     began = state.started_at is not None or (step, state.attempt) in pod.boxes
-    if not began and gone.reason is not Reason.UNSCHEDULABLE and job.pods < MAX_REMADE + len(state.past):
+    if not began and gone.reason in _TAKEN and job.pods < MAX_REMADE + len(state.past):
         return renewed(job)
     again = _after(job, step, gone, None, now)
     if again.steps[step].phase in FINAL:
@@ -516,6 +516,10 @@ def _without_pod(job: Job, pod: Pod, gone: Fault, now: int) -> Job:
         if (later, job.steps[later].attempt) in pod.boxes:
             again = again.with_step(later, _next_attempt(job.steps[later], Reason.LOST, None, now, now))
     return renewed(again)
+
+
+_TAKEN = (Reason.LOST, Reason.EVICTED, Reason.DISK_FULL)
+"""How a pod goes away that was up, or on its way."""
 
 
 def renewed(job: Job) -> Job:

@@ -17,13 +17,13 @@ from kit.registry import Registry
 pytestmark = [pytest.mark.ours, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(scope="module")
-def release(engine: docker.DockerClient) -> Iterator[Release]:
+@pytest.fixture(scope="module", params=["kubernetes", pytest.param("docker", marks=pytest.mark.full)])
+def release(engine: docker.DockerClient, request: pytest.FixtureRequest) -> Iterator[Release]:
     require_cluster()
     chart.require_helm()
     registry = Registry(engine)
     try:
-        installed = Release(engine, registry, {"backend": "docker"})
+        installed = Release(engine, registry, {"backend": request.param})
         try:
             yield installed
         finally:
@@ -64,7 +64,7 @@ def test_a_job_is_run_by_kubectl(release: Release) -> None:
 
 def test_no_job_is_lost_when_all_pods_of_a_part_are_deleted(release: Release) -> None:
     jobs = [release.post(release.step("sleep 6; echo one"), release.step("cat; sleep 2; echo two")) for _ in range(3)]
-    until(lambda: release.record(jobs[0])["steps"][0]["state"] == "running", 60, "the first one runs")
+    until(lambda: release.record(jobs[0])["steps"][0]["state"] == "running", 120, "the first one runs")
     for part in ("operator", "api", "redis"):
         release.delete_pods(part)
         jobs.append(release.post(release.step("echo one"), release.step("cat; echo two")))
@@ -93,4 +93,5 @@ def test_uninstalling_leaves_what_keep_says_and_nothing_else(release: Release) -
     }
     in_cluster = kubectl("get", "clusterroles,clusterrolebindings", "-o", "name").split()
     assert [name for name in in_cluster if release.namespace in name] == []
+    until(lambda: f"namespace/{release.namespace}-jobs" not in kubectl("get", "namespaces", "-o", "name").split(), 60, "the namespace of jobs is gone")
     kubectl("get", "crd", "drayjobs.dray.io")

@@ -14,6 +14,8 @@ import pytest
 import images
 from kit.docs import BASE, ROOT, blocks
 from kit.dray import DRAY, environment
+from kit.images import Images
+from kit.process import until
 from kit.serving import Served
 
 MARK = "echo; echo @@@"  # between what the blocks write
@@ -69,3 +71,26 @@ def test_an_old_client_goes_on(dray: Served, engine: docker.DockerClient, tmp_pa
     assert '"status":"' in shown
     assert '{"lines":' in shown
     assert dray.http.get("/jobs").json() == []
+
+
+def test_a_copy_of_the_data_directory_is_a_backup(dray: Served, image: Images) -> None:
+    """As docs/operations.md says it: stopped, copied, started again; and put back later."""
+    large = {"steps": [{"source": image.shell("head -c 300000 /dev/zero; echo logged >&2")}]}
+    kept = dray.run(large)
+    slow = dray.post({"steps": [{"source": image.shell("echo began; sleep 6; echo ended")}]})
+    until(lambda: dray.log(slow) == ["began"], 30, "the step runs")
+    assert dray.stop() == 0
+    copy = dray.dir / "copy"
+    shutil.copytree(dray.data_dir, copy, ignore=shutil.ignore_patterns("*.sock"))
+    dray.start()
+    assert dray.wait(slow)["status"] == "complete"
+    assert dray.log(slow) == ["began", "ended"]
+    later = dray.run(large)
+    assert dray.stop() == 0
+    shutil.rmtree(dray.data_dir)
+    copy.rename(dray.data_dir)
+    dray.start()
+    assert dray.output(kept["id"]) == bytes(300000)
+    assert "logged" in dray.log(kept["id"])
+    assert dray.wait(slow)["reason"] == "lost"
+    assert dray.http.get(f"/jobs/{later['id']}").status_code == 404

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9"}
 WORD_JOB = json.loads((ROOT / "examples" / "word-job.json").read_text())
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
-expect.set_options(timeout=20000)
+expect.set_options(timeout=40000)
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +269,18 @@ def test_a_running_job_is_cancelled_and_run_again(server: Served, tab: Tab, imag
     button(page, "Cancel").click()
     assert server.wait(again)["reason"] == "cancelled"
     expect(button(page, "Run again")).to_be_visible()
+
+
+def test_a_cancelled_jobs_last_steps_are_stopped_when_that_is_asked(server: Served, tab: Tab, image: Images) -> None:
+    tidy = step(image, "exec sleep 300", name="tidy", always=True)
+    job_id = server.post({"steps": [step(image, "exec sleep 300"), tidy]})
+    page = tab.open(f"/jobs/{job_id}")
+    expect(page.locator("ol.steps > li").first).to_contain_text("running")
+    button(page, "Cancel").click()
+    expect(page.locator("ol.steps > li").nth(1)).to_contain_text("running")
+    button(page, "Stop the last steps too").click()
+    expect(button(page, "Run again")).to_be_visible()
+    assert server.record(job_id)["reason"] == "cancelled"
 
 
 def test_a_failed_job_says_why_and_shows_its_attempts(server: Served, tab: Tab, image: Images) -> None:

@@ -82,3 +82,9 @@ def test_the_jobs_shown_run(dray: Served, engine: docker.DockerClient, file: str
     assert len(jobs) == 1
     record = dray.run(jobs[0])
     assert record["status"] == "complete", record
+
+
+def test_a_job_is_a_filter_in_a_pipe(dray: Served, engine: docker.DockerClient) -> None:
+    images.ensure(engine)
+    [typed] = [block for block in blocks("README.md", "bash") if "--step" in block]
+    assert run("bash", "-euo", "pipefail", "-c", typed, DRAY_SERVER=dray.url) == "OLLEH\n"

@@ -34,7 +34,7 @@ class Tab:
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.context: BrowserContext = browser.new_context(base_url=url, **{"viewport": {"width": 1200, "height": 900}, **options})
-        self.context.set_default_timeout(20000)
+        self.context.set_default_timeout(40000)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.asked: list[str] = []

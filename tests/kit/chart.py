@@ -170,7 +170,7 @@ class Release:
         answer: dict[str, Any] = self.ask("GET", f"/jobs/{job}").raise_for_status().json()
         return answer
 
-    def output(self, job: str, within: float = 100) -> str:
+    def output(self, job: str, within: float = 200) -> str:
         """Once the job is complete."""
         until(lambda: self.record(job)["status"] != "running", within, f"{job} has ended")
         record = self.record(job)

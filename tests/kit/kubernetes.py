@@ -187,14 +187,13 @@ class JobNamespace(Namespace):
 
     def pods(self, job_id: str | None = None) -> list[dict[str, Any]]:
         """The Pods there, or those of one job."""
-        return self._objects("pods", job_id)
+        return self._objects("pods", f"dray.job={job_id}" if job_id else "dray.job")
 
-    def left(self) -> list[str]:
-        """What jobs have left: kind/name of each."""
-        return [f"{kind}/{found['metadata']['name']}" for kind in ("jobs", "pods", "secrets") for found in self._objects(kind)]
+    def left(self, instance: str | None) -> list[str]:
+        """What there is of an instance's jobs: kind/name of each."""
+        return [f"{kind}/{found['metadata']['name']}" for kind in ("jobs", "pods", "secrets") for found in self._objects(kind, f"dray.instance={instance}")]
 
-    def _objects(self, kind: str, job_id: str | None = None) -> list[dict[str, Any]]:
-        label = f"dray.job={job_id}" if job_id else "dray.job"
+    def _objects(self, kind: str, label: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-l", label, "-o", "json"))["items"]
         return found
 

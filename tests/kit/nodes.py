@@ -8,6 +8,8 @@ import tarfile
 import docker
 
 from dray import runner
+from images import Recipe
+from kit.images import Images
 from kit.registry import Registry
 
 
@@ -38,3 +40,14 @@ class NodeImages:
             writer.addfile(entry, io.BytesIO(program))
         engine.api.import_image_from_data(archive.getvalue(), repository="dray-test/runner", tag="latest")
         return "dray-test/runner"
+
+
+class ImagesOnNodes(Images):
+    """The same images, by the references that nodes pull them by."""
+
+    def __init__(self, engine: docker.DockerClient, nodes: NodeImages) -> None:
+        super().__init__(engine)
+        self._nodes = nodes
+
+    def _made(self, recipe: Recipe) -> str:
+        return self._nodes.of(super()._made(recipe))

@@ -24,6 +24,7 @@ class JobPage {
   }
 
   begin() {
+    fill(this.main, h("p", { class: "muted" }, "Loading…"));
     this.look = repeat(() => this.refresh(), this.signal);
   }
 
@@ -80,15 +81,17 @@ class JobPage {
     const runs = record.status === "running";
     this.buttons.output.hidden = record.status !== "complete";
     this.buttons.cancel.hidden = !runs;
-    this.buttons.cancel.disabled = Boolean(record.cancelRequested);
-    say(this.buttons.cancel, record.cancelRequested ? "Cancelling…" : "Cancel");
+    const rest = record.steps.some((step) => step.always && step.finishedAt === null);
+    this.buttons.cancel.disabled = Boolean(record.cancelRequested) && !rest;
+    say(this.buttons.cancel, record.cancelRequested ? (rest ? "Stop the last steps too" : "Cancelling…") : "Cancel");
     this.buttons.rerun.hidden = runs;
   }
 
   cancel() {
     return attempt(async () => {
-      this.show(await json(`${this.path}/cancel`, { method: "POST" }));
-      announce("The job is being stopped.");
+      const all = this.record.cancelRequested ? "?always=true" : "";
+      this.show(await json(`${this.path}/cancel${all}`, { method: "POST" }));
+      announce(all ? "All steps are being stopped." : "The job is being stopped.");
       this.look();
     });
   }

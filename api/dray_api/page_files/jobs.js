@@ -100,6 +100,10 @@ class List {
   }
 
   show(jobs) {
+    if (jobs.length === 0 && this.cursors.length > 1) {
+      this.turn(-1); // all that were on it are gone
+      return;
+    }
     const rows = jobs.map((job) => this.row(job));
     this.rows = new Map(rows.map((row) => [row.id, row]));
     arrange(this.body, rows.map((row) => row.element));

@@ -154,19 +154,27 @@ export class Search {
   }
 }
 
-export function pause(milliseconds, signal) {
+function pause(milliseconds, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
+    const over = () => {
       clearTimeout(timer);
+      signal.removeEventListener("abort", over);
       resolve();
-    }, { once: true });
+    };
+    const timer = setTimeout(over, milliseconds);
+    signal.addEventListener("abort", over);
   });
 }
 
 function seen(signal) {
   return new Promise((resolve) => {
-    document.addEventListener("visibilitychange", () => document.hidden || resolve(), { signal });
-    signal.addEventListener("abort", resolve, { once: true });
+    const look = () => {
+      if (document.hidden && !signal.aborted) return;
+      document.removeEventListener("visibilitychange", look);
+      signal.removeEventListener("abort", look);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", look);
+    signal.addEventListener("abort", look);
   });
 }

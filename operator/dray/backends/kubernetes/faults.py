@@ -47,6 +47,8 @@ def of_pod(pod: Seen) -> Fault | None:
         return Fault(Reason.EVICTED, f"the job's pod was taken from its node: {pod.message or pod.disrupted}")
     if pod.deleted:
         return Fault(Reason.LOST, "the job's pod was deleted")
+    if not pod.begun and pod.ended:
+        return Fault(Reason.LOST, f"the job's pod came up without the runner: {not_up(pod)}")
     if pod.phase in ("Failed", "Succeeded"):
         return Fault(Reason.LOST, f"the job's pod has ended: {pod.message or pod.reason or pod.phase}")
     return None

@@ -72,6 +72,8 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
     resources = _requests(limits)
     on_pod = {"resources": resources} if resources and given.cluster.pod_resources else {}
     keeper = _keeper(given.settings, {} if on_pod else resources)
+    if not job.pods:
+        keeper |= _hook(job)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -79,7 +81,7 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
         "terminationGracePeriodSeconds": _GRACE,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}} | ({} if asked.root else {"runAsNonRoot": True}),
         "volumes": [{"name": _VOLUME, "emptyDir": {}}, {"name": _PROGRAM, "emptyDir": {}}, *_volumes(job)],
-        "initContainers": [_install(job, given.settings)],
+        "initContainers": [_install(job, given.settings)] if job.pods else [],
         "containers": [keeper, *(_box(job, step, name, given) for step in steps)],
         **on_pod,
     }
@@ -97,15 +99,23 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
 # --- what is ours
 
 
+# A kubelet starts the containers of a pod in their order, and the next one when this has ended: it is a second quicker than
+# an init container, whose end the kubelet comes to know by looking once a second. What it does not do is to wait for an image
+# that cannot be had yet. So a pod made in place of one that came up without the runner has the init container.
+def _hook(job: Job) -> dict[str, Any]:
+    return {"lifecycle": {"postStart": {"exec": {"command": _installing(job)}}}}
+
+
 def _install(job: Job, settings: Settings) -> dict[str, Any]:
-    command = [_OUR_RUNNER, "install", runner.RUNNER_DIR, "--dir", runner.VOLUME_DIR, "--files", str(len(job.steps))]
-    mounts = [_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR)]
-    return _ours(settings) | {"name": "install", "command": command, "volumeMounts": mounts}
+    return _ours(settings) | {"name": "install", "command": _installing(job), "volumeMounts": _OUR_MOUNTS}
+
+
+def _installing(job: Job) -> list[str]:
+    return [_OUR_RUNNER, "install", runner.RUNNER_DIR, "--dir", runner.VOLUME_DIR, "--files", str(len(job.steps))]
 
 
 def _keeper(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
-    mounts = [_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR, True)]
-    keeper = {"name": names.KEEPER, "command": [_OUR_RUNNER, "keeper", "--seconds", str(_HELD)], "volumeMounts": mounts}
+    keeper = {"name": names.KEEPER, "command": [_OUR_RUNNER, "keeper", "--seconds", str(_HELD)], "volumeMounts": _OUR_MOUNTS}
     return _ours(settings) | keeper | ({"resources": resources} if resources else {})
 
 
@@ -207,3 +217,4 @@ def _mounted(volume: str, path: str, read_only: bool = False) -> dict[str, Any]:
 
 
 _MOUNTS = (_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR, True))
+_OUR_MOUNTS = [_mounted(_VOLUME, runner.VOLUME_DIR), _mounted(_PROGRAM, runner.RUNNER_DIR)]
