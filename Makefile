@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 RUNNER := operator/dray/runner
 
-.PHONY: help setup runner demo test test-full screenshots bench lint format lock wheel clean
+.PHONY: help setup runner demo test test-full screenshots reference docs bench lint format lock wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -26,6 +26,14 @@ test-full: test ## all tests, the long ones too
 screenshots: export DRAY_SCREENSHOTS := docs/images
 screenshots: setup ## make the pictures in docs/page.md anew
 	$(BIN)/pytest -q tests/e2e/test_page.py -k pictures
+
+reference: setup ## print docs/reference-*.md from the code
+	$(BIN)/python docs/reference.py
+
+docs: setup ## the docs as a site, in site/
+	@rm -rf .docs site && mkdir .docs
+	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs examples crds .docs && find .docs -name "*.py*" -delete
+	$(BIN)/zensical build --strict
 
 bench: setup ## measure beside docker run and others; BENCH="instant --rounds 9": some rows only, and so on
 	$(BIN)/python -m benchmarks $(BENCH)
@@ -51,8 +59,12 @@ wheel: setup ## dist/dray-*.whl with the runner in it
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
+chart: setup ## what is made from charts/dray/values.yaml and crds/; golden files too where there is helm
+	$(BIN)/python charts/reference.py
+	PYTHONPATH=tests $(BIN)/python -m kit.golden
+
 clean: ## remove all that was made here
-	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(RUNNER)/bin
+	rm -rf $(VENV) dist .docs site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(RUNNER)/bin
 
 runner: $(VENV)/python
 	@$(MAKE) -s -C $(RUNNER)

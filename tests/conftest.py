@@ -98,13 +98,13 @@ def image(engine: docker.DockerClient) -> Images:
 
 @pytest.fixture
 def registry(engine: docker.DockerClient) -> Iterator[Callable[..., Registry]]:
-    """registry(login=False, tls=False): a Registry of the test's own."""
+    """registry(login=False, tls=False, tokens=False): a Registry of the test's own."""
     if shutil.which("docker-registry") is None:
         missing("docker", "docker-registry is not installed (Debian: apt install docker-registry)")
     with ExitStack() as made:
 
-        def make(login: bool = False, tls: bool = False) -> Registry:
-            started = Registry(engine, login, tls)
+        def make(login: bool = False, tls: bool = False, tokens: bool = False) -> Registry:
+            started = Registry(engine, login, tls, tokens)
             made.callback(started.remove)
             return started
 

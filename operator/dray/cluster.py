@@ -107,8 +107,8 @@ def _message(content: bytes) -> str:
 
 
 @functools.cache
-def cluster() -> Cluster:
-    """The one that this process works with. Raises BadSetting."""
+def cluster(context: str | None = None) -> Cluster:
+    """The one that this process works with; `context`: another of the configuration's than its current one. Raises BadSetting."""
     from kubernetes import client  # noqa: PLC0415 (half a second's work, that only this takes)
     from kubernetes import config as untyped  # noqa: PLC0415
 
@@ -117,11 +117,12 @@ def cluster() -> Cluster:
     configuration.retries = False
     configuration.connection_pool_maxsize = _CONNECTIONS
     try:
-        if os.environ.get("KUBECONFIG") or not _ACCOUNT.exists():
-            file = os.environ.get("KUBECONFIG")
-            config.load_kube_config(file, client_configuration=configuration)
-            _, context = config.list_kube_config_contexts(file)
-            namespace = context["context"].get("namespace", "default")
+        files = os.environ.get("KUBECONFIG")
+        if context or files or not _ACCOUNT.exists():
+            config.load_kube_config(files, context=context, client_configuration=configuration)
+            contexts, active = config.list_kube_config_contexts(files)
+            chosen = next(known for known in contexts if known["name"] == context) if context else active
+            namespace = chosen["context"].get("namespace", "default")
         else:
             config.load_incluster_config(client_configuration=configuration)
             namespace = _ACCOUNT.read_text().strip()

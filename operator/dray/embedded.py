@@ -8,15 +8,13 @@ one of the two was killed.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
 import logging
 import os
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
+from dray.children import end_with_parent
 from dray.errors import BadSetting, Unavailable
 from dray.store import Store
 from dray.tasks import end
@@ -25,7 +23,6 @@ log = logging.getLogger(__name__)
 _SOCKET_PATH_MAX = 107  # bytes, of sockaddr_un
 _LOCK_WITHIN, _READY_WITHIN, _STOP_WITHIN = 15.0, 120.0, 15.0  # seconds
 _PAUSE = 0.5  # seconds before a server that died is started again
-_PR_SET_PDEATHSIG = 1
 
 
 class RedisServer:
@@ -79,7 +76,7 @@ class RedisServer:
 
     async def _start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            str(self._program), *self._arguments(), pass_fds=(self._lock,), stdout=asyncio.subprocess.DEVNULL, preexec_fn=_die_with_parent()
+            str(self._program), *self._arguments(), pass_fds=(self._lock,), stdout=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent()
         )
         store, deadline = Store(self.url), asyncio.get_running_loop().time() + _READY_WITHIN
         try:
@@ -123,9 +120,3 @@ async def _answers(store: Store) -> bool:
     except Unavailable:
         return False
     return True
-
-
-def _die_with_parent() -> Callable[[], None]:
-    """The server ends in good order when this process is killed. Prepared here: between fork and exec nothing is loaded."""
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -42,7 +42,8 @@ class Settings:
     `takeover`: how much later one on another engine takes them (0: never). `keep_outputs`: up to which size outputs
     that are passed on are kept with the job. `keep_time`, `keep_jobs`: when finished jobs are removed (None: never).
     `kubernetes`: whether DrayJobs are dealt with, in `namespaces` (empty: all); `mirror_jobs`: the namespace in which
-    jobs that came another way are shown. `plain_registries`: asked without TLS; `registry_ca`: signs for registries besides
+    jobs that came another way are shown; `leader_lease`: the Lease that says which replica deals with them (None: one of
+    its own making). `plain_registries`: asked without TLS; `registry_ca`: signs for registries besides
     the system's authorities.
 
     `backend`: what jobs run on. Of Kubernetes: `image` has the runner; `job_namespace` is where jobs run that name none
@@ -82,6 +83,7 @@ class Settings:
     kubernetes: bool = False
     namespaces: tuple[str, ...] = ()
     mirror_jobs: str | None = None
+    leader_lease: str | None = None
     plain_registries: tuple[str, ...] = ()
     registry_ca: Path | None = None
     backend: Runs = Runs.DOCKER
@@ -287,6 +289,7 @@ VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "DRAY_ROOT": ("root", _yes),
     "DRAY_PENDING": ("pending", _seconds),
     "DRAY_METRICS_PORT": ("metrics_port", _listening),
+    "DRAY_LEADER_LEASE": ("leader_lease", str),
     "DRAY_PLAIN_REGISTRIES": ("plain_registries", _hosts),
     "DRAY_REGISTRY_CA": ("registry_ca", Path),
 }

@@ -197,9 +197,9 @@ class Bench:
         await self.until(job, lambda pod: pod.images.get(key) is Image.READY)
         await self.backend.launch(job, step, given)
 
-    async def until(self, job: Job, holds: Callable[[Pod], object]) -> Pod:
+    async def until(self, job: Job, holds: Callable[[Pod], object], within: float = WITHIN) -> Pod:
         """The first look of which it holds; one that meets Unavailable is made again, as the contract says."""
-        deadline, pod = time.monotonic() + WITHIN, Pod()
+        deadline, pod = time.monotonic() + within, Pod()
         while True:
             with suppress(Unavailable):
                 if holds(pod := await self.backend.look(job)):

@@ -144,7 +144,7 @@ async def test_a_sandbox_that_died_is_made_anew_on_the_same_volume(lab: Lab) -> 
         lab.kill_sandbox(job)
         if not lab.volume_outlives_sandbox:
             pod = await bench.until(job, lambda pod: pod.gone is not None)
-            assert (pod.shape, pod.gone and pod.gone.reason, pod.boxes.keys()) == (Shape.ABSENT, Reason.LOST, {(0, 1), (1, 1)})
+            assert (pod.shape, pod.gone and pod.gone.reason, set(pod.boxes)) == (Shape.ABSENT, Reason.LOST, {(0, 1), (1, 1)})
             return
         assert (await bench.until(job, lambda pod: pod.shape is not Shape.OPEN)).shape is Shape.SHUT
         assert await bench.backend.open(job) == job.pod

@@ -495,6 +495,7 @@ def test_openapi_describes_every_route(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
     routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     jobs = {"POST /jobs", "GET /jobs", "GET /jobs/{id}", "GET /jobs/{id}/log", "GET /jobs/{id}/output", "DELETE /jobs/{id}"}
+    jobs |= {"POST /filter", "GET /jobs/{id}/spec", "GET /jobs/{id}/input"}
     jobs |= {"POST /jobs/{id}/cancel", "POST /jobs/{id}/rerun", "GET /jobs/{id}/steps/{step}/output"}
     assert routes == jobs | {"GET /healthz", "GET /readyz", "GET /metrics"}
     create = document["paths"]["/jobs"]["post"]

@@ -34,6 +34,8 @@ def _calls(store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         "forget": lambda: store.forget(job),
         "append": lambda: store.append("A", ATTEMPT, a_chunk(0, b"x"), 1),
         "keep_output": lambda: store.keep_output(job, 0, b"x"),
+        "uploaded_nothing": lambda: store.uploaded_nothing("A"),
+        "abandoned": lambda: store.abandoned(9),
         "small_output": lambda: store.small_output("A", 0),
         "enlist": lambda: store.enlist("me", "e", 60),
         "begin": lambda: store.begin("me", "e"),

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis, waiting
 
-from dray.errors import Finished, KeyReused, NotFound, Stale
+from dray.errors import Finished, KeyReused, NotFound, Stale, Unavailable
 from dray.reason import Reason
-from dray.record import Job, Past, Phase, StepState, Told
-from dray.store import IdempotencyKey, Store
+from dray.record import INPUT, Input, Job, Past, Phase, StepState, Told
+from dray.store import IdempotencyKey, Kept, Laid, Store
 from kit.redis import RedisServer
 
 KEY = IdempotencyKey.of("key", "request")
@@ -286,3 +286,33 @@ async def test_a_forgotten_job_leaves_no_key(store: Store, server: RedisServer) 
         with pytest.raises(Stale):
             await late
     assert keys(server) == others
+
+
+# --- what a job has from its beginning
+
+
+@on_redis
+async def test_a_small_input_is_there_with_the_job_and_goes_with_it(store: Store, server: RedisServer) -> None:
+    job = replace(a_job("A"), input=Input(2, "aa"))
+    assert await store.create(job, laid=Laid(input=b"in")) == "A"
+    assert await store.get("A") == job
+    assert await store.small_output("A", INPUT) == b"in"
+    assert await store.create(replace(a_job("B"), input=job.input), laid=Laid(Kept("A", (INPUT,)))) == "B"
+    assert await store.small_output("B", INPUT) == b"in"
+
+
+@on_redis
+async def test_what_is_uploaded_for_a_job_is_nobodys_only_when_its_lease_is_over(store: Store, server: RedisServer) -> None:
+    async with store.uploading("A"), store.uploading("B"), store.uploading("C"):
+        assert await store.abandoned(9) == []
+        assert await store.create(a_job("A"), laid=Laid(uploaded=True)) == "A"
+        with server.client() as redis:
+            assert redis.zrange("dray:uploads", 0, -1) == [b"B", b"C"]
+            redis.zadd("dray:uploads", {"B": 1})
+        assert await store.abandoned(9) == ["B"]
+        with pytest.raises(Unavailable, match="given up"):
+            await store.create(a_job("B"), laid=Laid(uploaded=True))
+    assert await ids(store) == ["A"]
+    await store.uploaded_nothing("B")
+    await store.uploaded_nothing("C")
+    assert (await store.abandoned(9), "dray:uploads" in keys(server)) == ([], False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -31,6 +33,21 @@ def test_jobs_posted_while_no_operator_runs_are_done_when_one_comes(start: Start
     assert second.get(f"/jobs/{job_id}/output").content == bytes(300000)
     assert first.delete(f"/jobs/{job_id}").status_code == 204
     assert second.get(f"/jobs/{job_id}").status_code == 404
+
+
+def test_an_input_reaches_an_operator_on_the_same_output_store_only(
+    start: Start, start_api: NewClient, shared: dict[str, str], image: Images, tmp_path: Path
+) -> None:
+    client, job = start_api(), json.dumps({"steps": [{"source": image("wc", "-c")}]})
+    operator = start("operator", **shared | {"DRAY_OUTPUTS": (tmp_path / "elsewhere").as_uri()})
+    small = client.post("/filter", content=b"x" * 1000, headers={"Dray-Job": job}, timeout=60)
+    assert small.content == b"1000\n"
+    answer = client.post("/filter", content=b"x" * 100_000, headers={"Dray-Job": job}, timeout=60)
+    assert (answer.status_code, answer.json()["job"]["reason"]) == (502, "input_damaged")
+    assert "DRAY_OUTPUTS" in answer.json()["detail"]
+    operator.stop()
+    start("operator", **shared)
+    assert client.post("/filter", content=b"x" * 100_000, headers={"Dray-Job": job}, timeout=60).content == b"100000\n"
 
 
 def test_an_operator_stopped_in_the_middle_is_followed_by_another(start: Start, start_api: NewClient, shared: dict[str, str], image: Images) -> None:

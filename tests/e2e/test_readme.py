@@ -7,21 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import docker
 import pytest
 
 import images
+from kit.docs import BASE, ROOT, blocks
 from kit.serving import Served
-
-ROOT = Path(__file__).parents[2]
-BASE = "http://127.0.0.1:3000"  # where a reader's Dray listens
-
-
-def blocks(file: str, language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def run(*command: str, **env: str) -> str:

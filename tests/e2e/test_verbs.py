@@ -7,9 +7,11 @@ import os
 import pty
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,6 +24,7 @@ import yaml
 
 from kit.images import Images
 from kit.process import free_port, until
+from kit.require import missing
 from kit.serving import Served
 
 DRAY = str(Path(sys.executable).parent / "dray")
@@ -236,6 +239,55 @@ def test_who_pipes_nothing_in_is_told_what_is_waited_for(user: User, image: Imag
     assert process.communicate(b"late", timeout=60)[0] == b"late"
 
 
+# --- run, with no server
+
+
+@pytest.fixture
+def loner(engine: Any, redis: None, tmp_path: Path) -> Iterator[User]:
+    """A user whose server does not answer; in the end nothing is left of what they ran."""
+    with tempfile.TemporaryDirectory(prefix="loner-") as folder:  # a short path: a Unix socket's is limited
+        yield User(tmp_path, DRAY_SERVER="http://127.0.0.1:1", TMPDIR=folder)
+        assert list(Path(folder).iterdir()) == []
+
+
+def nothing_left(engine: Any, told: str) -> None:
+    """Of the job whose id was told."""
+    job_id = re.findall(r"^job ([0-9A-F-]{36})$", told, re.MULTILINE)[0]
+    mine = {"label": f"dray.job={job_id}"}
+    assert engine.containers.list(all=True, ignore_removed=True, filters=mine) == []
+    assert engine.volumes.list(filters=mine) == []
+
+
+def test_run_needs_no_server(loner: User, image: Images) -> None:
+    for size in (0, 3_000_000):
+        done = loner.types("run", "--local", "--step", f"{image('true')} cat", "--step", f"{image('true')} wc -c", stdin=b"x" * size)
+        assert done.stdout == b"%d\n" % size
+        nothing_left(image.engine, done.stderr.decode())
+    done = loner.types("run", "--local", "--step", f"{image('true')} sh -c 'exit 5'", "-o", "json", code=5)
+    assert json.loads(done.stdout)["reason"] == "exit_code"
+    nothing_left(image.engine, done.stderr.decode())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_run_ended_by_a_signal_takes_its_server_and_its_job_along(loner: User, image: Images, number: int) -> None:
+    process = loner.begins("run", "--local", "--step", f"{image('true')} sh -c 'echo on; exec sleep 60'")
+    assert process.stderr is not None
+    told = b""
+    while b"1 | on" not in told:
+        line = process.stderr.readline()
+        assert line, told
+        told += line
+    process.send_signal(number)
+    told += process.communicate(timeout=60)[1]
+    assert process.returncode == 130, told
+    nothing_left(image.engine, told.decode())
+
+
+def test_run_without_server_and_engine_says_what_is_missing(loner: User) -> None:
+    loner.env["DOCKER_HOST"] = "unix:///no/such.sock"
+    assert b"engine" in loner.types("run", "--local", "--step", "a", code=125).stderr
+
+
 # --- a terminal
 
 
@@ -304,6 +356,71 @@ def test_outputs_are_passed_on_byte_for_byte(dray: Served, user: User, image: Im
     assert user.types("output", job_id).stdout == dray.output(job_id)
     assert user.types("output", job_id, "--step", "2").stdout == dray.output(job_id)
     assert b"is not kept" in user.types("output", job_id, "--step", "1", code=1).stderr
+
+
+def by_hand(user: User, folder: Path, *words: str, server: str = "") -> subprocess.CompletedProcess[bytes]:
+    """What comes of what `dray reproduce` prints."""
+    if shutil.which("docker") is None:
+        missing("docker", "the docker command is not installed")
+    path = f"{Path(DRAY).parent}:{user.env['PATH']}"
+    script = user.types(*([f"--server={server}"] if server else []), "reproduce", *words).stdout
+    return subprocess.run(["sh"], input=script, cwd=folder, env=user.env | {"PATH": path}, capture_output=True, timeout=60, check=False)
+
+
+def test_a_step_is_repeated_by_hand(dray: Served, user: User, image: Images, tmp_path: Path) -> None:
+    hostile = 'it\'s "$(touch owned)"; `touch owned`\n* \\ \u00e4'
+    script = 'cat; for x in "$@"; do echo "$x"; done; env | grep -v "^HOSTNAME=" | sort; pwd; id -u; exit $CODE'
+    steps: list[dict[str, Any]] = [
+        {"source": image("cat")},
+        {
+            "name": hostile,
+            "source": image("never", user="user", env={"OF_THE_IMAGE": "1"}),
+            "command": ["sh", "-c", script, "name"],
+            "args": [hostile, "", "-x"],
+            "workdir": "/tmp",
+            "environment": [{"variable": "HOSTILE", "value": hostile}, {"variable": "CODE", "value": "7"}, {"variable": "B", "value": "step"}],
+            "resources": {"cpu": "500m", "memory": "64Mi", "pids": 50},
+            "mounts": [{"volume": "reproduced", "path": "/mnt/a,b", "readOnly": True}],
+        },
+        {"source": image.shell("env | grep ^DRAY_ | sort"), "always": True},
+    ]
+    job = {"name": "by hand", "steps": steps, "environment": [{"variable": "A", "value": "job"}, {"variable": "B", "value": "job"}], "network": "none"}
+    given = dray.http.post("/filter?wait=false", content=b"given\n" * 20_000, headers={"Dray-Job": json.dumps(job)})
+    job_id = given.json()["id"]
+    assert dray.wait(job_id)["steps"][1]["exitCode"] == 7
+    first = by_hand(user, tmp_path, job_id, "1")
+    assert (first.returncode, first.stdout) == (0, b"given\n" * 20_000)
+    second = by_hand(user, tmp_path, job_id, "2")
+    assert second.returncode != 7, "its input is not kept"
+    assert f"dray reproduce {job_id} 1" in user.says("reproduce", job_id, "2")
+    (tmp_path / f"{job_id}-2.in").write_bytes(first.stdout)
+    second = by_hand(user, tmp_path, job_id, "2")
+    assert second.returncode == 7, second.stderr
+    told = [line for line in dray.log(job_id) if not line.startswith(("DRAY_", "given"))]
+    assert [line for line in second.stdout.decode().splitlines() if not line.startswith(("DRAY_", "given"))] == told
+    third = by_hand(user, tmp_path, job_id, "3")
+    assert third.stdout.decode().splitlines() == dray.log(job_id)[-third.stdout.count(b"\n") :]
+    assert b"DRAY_EXIT_CODE=7" in third.stdout
+    assert not list(tmp_path.glob("owned"))
+    dray.http.delete(f"/jobs/{job_id}").raise_for_status()
+    until(lambda: not dray.containers(job_id), 30, "its containers are gone")
+    image.engine.volumes.get("dray-volume-reproduced").remove()
+
+
+def test_what_is_repeated_by_hand_has_its_kept_input_and_pinned_image_but_no_secret(
+    serve: Callable[..., Served], image: Images, registry: Callable[..., Any], tmp_path: Path
+) -> None:
+    dray = serve(DRAY_SECRET_KEY="hidden")
+    user = User(tmp_path, DRAY_SERVER="http://127.0.0.1:1", KEY="by hand")
+    step = {"source": registry().push(image.shell("cat; echo $KEY"), "app"), "environment": [{"variable": "KEY", "secret": "key"}], "output": "stdout"}
+    job_id = dray.http.post("/jobs?preflight=true", json={"steps": [{"source": image("echo", "hi")}, step]}).json()["id"]
+    pinned = dray.wait(job_id)["steps"][1]["image"]
+    script = user.says(f"--server={dray.url}", "reproduce", job_id, "2")
+    assert pinned in script
+    assert "@sha256:" in pinned
+    assert "hidden" not in script
+    assert by_hand(user, tmp_path, job_id, "2", server=dray.url).stdout == b"hi\nby hand\n"
+    assert b"steps 1 to 2" in user.types(f"--server={dray.url}", "reproduce", job_id, "3", code=1).stderr
 
 
 def test_a_job_is_cancelled_and_run_again(dray: Served, user: User, image: Images) -> None:

@@ -51,7 +51,7 @@ class Answering:
                 if asked.method != "HEAD":
                     self.wfile.write(told.body)
 
-            do_GET = do_HEAD = do_POST = do_CONNECT = _answer  # noqa: N815 (the library's names)
+            do_GET = do_HEAD = do_POST = do_DELETE = do_CONNECT = _answer  # noqa: N815 (the library's names)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the library's)
                 pass

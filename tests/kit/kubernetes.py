@@ -28,7 +28,7 @@ _ASKED_AT = "dray"  # the namespace in crds/rbac.yaml
 
 def kubectl(*args: str, sent: str | None = None, env: Mapping[str, str] | None = None) -> str:
     """What it wrote. Raises Refused with what it complained of."""
-    done = subprocess.run(["kubectl", *args], input=sent, capture_output=True, text=True, timeout=110, env=os.environ | _ADMIN | (env or {}), check=False)
+    done = subprocess.run(["kubectl", *args], input=sent, capture_output=True, text=True, timeout=110, env={**os.environ, **_ADMIN, **(env or {})}, check=False)
     if done.returncode:
         raise Refused(done.stderr)
     return done.stdout

@@ -13,6 +13,7 @@ import httpx
 from docker.errors import ImageNotFound
 
 from kit.process import Process, free_port, wait_ready
+from kit.tokens import ISSUER, SERVICE, Tokens
 
 USER, PASSWORD = "dray", "open-sesame"
 _HTPASSWD = f"{USER}:$2b$05$NRztrkKu6G2VpfHyApQwa.OeaVqRQ1gR/XvkRFBQ2RVH95KW9Foja\n"
@@ -23,22 +24,27 @@ storage: {{filesystem: {{rootdirectory: {dir}/images}}, delete: {{enabled: true}
 http: {{addr: "{address}"{tls}}}
 """
 _TLS = ", tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}"
+_TOKENS = "auth: {{{{token: {{{{realm: 'http://{realm}/token', service: {service}, issuer: {issuer}, rootcertbundle: {{dir}}/cert.pem}}}}}}}}\n"
 _LOGIN = "auth: {{htpasswd: {{realm: dray, path: {dir}/htpasswd}}}}\n"
 
 
 class Registry:
-    """Runs from the start. With `login`, only USER with PASSWORD may pull and push; with `tls`, its certificate is `certificate`."""
+    """Runs from the start. With `login`, only USER with PASSWORD may pull and push, with `tokens` by way of a token server.
+    With `tls`, its certificate is `certificate`.
+    """
 
-    def __init__(self, engine: docker.DockerClient, login: bool = False, tls: bool = False) -> None:
-        self.engine, self.login, self.tls = engine, login, tls
+    def __init__(self, engine: docker.DockerClient, login: bool = False, tls: bool = False, tokens: bool = False) -> None:
+        self.engine, self.login, self.tls = engine, login or tokens, tls
         self.dir = Path(tempfile.mkdtemp(prefix="dray-registry-"))
         self.address = f"127.0.0.1:{free_port()}"
         (self.dir / "htpasswd").write_text(_HTPASSWD)
         self.certificate = self.dir / "cert.pem"
-        if tls:
+        if tls or tokens:
             self._certify()
+        self._tokens = Tokens(self.dir, f"{USER}:{PASSWORD}") if tokens else None
+        guarded = _TOKENS.format(realm=self._tokens.address, service=SERVICE, issuer=ISSUER) if self._tokens else _LOGIN * login
         listening = _TLS.format(dir=self.dir) if tls else ""
-        (self.dir / "config.yml").write_text((_CONFIG + _LOGIN * login).format(dir=self.dir, address=self.address, tls=listening))
+        (self.dir / "config.yml").write_text((_CONFIG + guarded).format(dir=self.dir, address=self.address, tls=listening))
         self._pushed: set[str] = set()
         self.start()
 
@@ -67,6 +73,8 @@ class Registry:
 
     def remove(self) -> None:
         self.process.kill()
+        if self._tokens is not None:
+            self._tokens.close()
         for reference in self._pushed:
             self.forget(reference)
         shutil.rmtree(self.dir)

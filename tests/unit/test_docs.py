@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from docs import reference
 
 from dray.reason import MEANINGS, Reason
+from dray.spec import parse
 from dray.state import MEANING
+from kit.docs import ROOT, blocks
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
+TYPED = {"README.md", "docs/first-job.md", "docs/client.md", "docs/migration.md"}  # tests/e2e/test_readme.py, test_guides.py
 
 
 def test_the_table_of_meanings_is_the_codes() -> None:
@@ -32,3 +40,40 @@ def test_every_page_and_every_decision_is_listed() -> None:
     for folder in (DOCS, DOCS / "decisions"):
         text = (folder / "README.md").read_text()
         assert [page.name for page in folder.glob("*.md") if page.name != "README.md" and f"({page.name})" not in text] == []
+
+
+def pages() -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))]
+
+
+def test_what_is_to_be_typed_is_typed_by_a_test() -> None:
+    assert {page for page in pages() if blocks(page, "bash")} == TYPED
+
+
+def test_every_json_is_json_and_every_job_a_job() -> None:
+    jobs = []
+    for page in pages():
+        for block in blocks(page, "json"):
+            value = json.loads(block)
+            if isinstance(value, dict) and "steps" in value and "id" not in value:
+                jobs.append(parse(value))
+    assert len(jobs) >= 2
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    for name, text in reference.pages().items():
+        assert (DOCS / name).read_text() == text, f"{name} is old: make reference"
+
+
+def test_every_page_is_in_the_sites_contents() -> None:
+    listed = set(_leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    assert {page for page in pages() if "decisions/0" not in page and page != "docs/README.md"} <= listed
+    assert [page for page in listed if not (ROOT / page).exists()] == []
+
+
+def _leaves(nav: Any) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for part in nav.values() if isinstance(nav, dict) else nav:
+            yield from _leaves(part)

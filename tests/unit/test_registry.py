@@ -152,6 +152,14 @@ def test_a_pull_secret_opens_its_registry(registry: Callable[..., Registry], ima
     assert found(source, logins=from_secrets([wrong, right])).args == ("echo", "private")
 
 
+def test_a_registry_with_a_token_server_is_opened_by_a_login_for_it(registry: Callable[..., Registry], image: Built) -> None:
+    private = registry(tokens=True)
+    source = private.push(image("echo", "private"), "team/app")
+    assert found(source, logins=from_secrets([secret((private.address, USER, PASSWORD))])).args == ("echo", "private")
+    assert fault(source, logins=from_secrets([secret((private.address, USER, "wrong"))])).reason is Reason.IMAGE_NOT_FOUND
+    assert fault(source).reason is Reason.IMAGE_NOT_FOUND
+
+
 def test_the_operators_own_login_counts_after_the_jobs(
     registry: Callable[..., Registry], image: Built, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -161,10 +169,11 @@ def test_the_operators_own_login_counts_after_the_jobs(
     auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {private.address: {"auth": auth}}}))
     assert found(source, logins=from_secrets([secret((private.address, USER, "wrong"))])).args == ("echo", "private")
-    (tmp_path / "config.json").write_text(json.dumps({"auths": {private.address: "nonsense"}}))
-    broken = fault(source)
-    assert broken.reason is Reason.IMAGE_PULL_FAILED
-    assert "config.json" in broken.message
+    for nonsense in ({"auths": {private.address: "nonsense"}}, {"auths": {private.address: {"auth": "!"}}}, [1]):
+        (tmp_path / "config.json").write_text(json.dumps(nonsense))
+        broken = fault(source)
+        assert broken.reason is Reason.IMAGE_PULL_FAILED
+        assert "config.json" in broken.message
 
 
 def test_a_registry_with_tls_is_trusted_by_its_authority_only(registry: Callable[..., Registry], image: Built, tmp_path: Path) -> None:
@@ -469,6 +478,6 @@ def test_only_named_registries_are_asked_without_tls(server: Callable[[], Answer
     assert {path for path in proxy.paths() if "other" in path} == {"CONNECT other.example:5000"}
 
 
-@pytest.mark.parametrize("source", ["a" * 300, "a@sha256:" + "0" * 32, "a@no-such:" + "0" * 64])
+@pytest.mark.parametrize("source", ["127.0.0.1:99999/a", "a.example:" + "9" * 20 + "/a", "a" * 300, "a@sha256:" + "0" * 32, "a@no-such:" + "0" * 64])
 def test_a_name_that_no_image_can_have_is_not_found(source: str) -> None:
     assert fault(source).reason is Reason.IMAGE_NOT_FOUND

@@ -19,7 +19,7 @@ from dray.tasks import end
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN = 60  # seconds
-_REFUSALS: dict[int, type[Exception]] = {errno.ENOENT: FileNotFoundError, errno.EEXIST: FileExistsError}
+_REFUSALS: dict[int, type[Exception]] = {errno.ENOENT: FileNotFoundError, errno.EEXIST: FileExistsError, errno.EACCES: PermissionError}
 
 
 class Line(Protocol):
@@ -54,7 +54,7 @@ class Agent:
         return await self._ask("look")
 
     async def read(self, name: str, offset: int, size: int) -> bytes:
-        """Up to `size` bytes; empty at the file's end. Raises FileNotFoundError."""
+        """Up to `size` bytes; empty at the file's end. Raises FileNotFoundError, and PermissionError where a step shut it to the agent."""
         return await self._ask(f"read {name} {offset} {size}")
 
     async def write(self, name: str, content: bytes) -> None:
@@ -86,7 +86,7 @@ class Agent:
         try:
             await self._line.write(f"{number} {request}\n".encode() + content)
             return await asyncio.wait_for(answer, _ANSWER_WITHIN)
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, FileExistsError, PermissionError):
             raise
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"engine: the sandbox's agent does not answer: {error}") from error

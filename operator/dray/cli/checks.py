@@ -9,7 +9,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,9 +46,13 @@ class Check(NamedTuple):
 
 
 def main(connection: Callable[[], Connection]) -> int:
+    return report(_checks(connection))
+
+
+def report(checks: Iterable[Check]) -> int:
     """Exit codes: 0 all is well, 1 something is not."""
     wrong = False
-    for check in _checks(connection):
+    for check in checks:
         try:
             verdict, text = "ok", check.look()
         except (Bad, BadSetting) as error:
@@ -71,7 +75,7 @@ def _checks(connection: Callable[[], Connection]) -> Iterator[Check]:
         yield Check("Redis", partial(_redis, given))
         yield Check("permissions", partial(_permissions, given))
     yield Check("port", partial(_port, server))
-    yield Check("token", partial(_token, server))
+    yield Check("token", partial(token, server))
 
 
 def _raise(error: BadSetting) -> str:
@@ -195,7 +199,8 @@ def _listens(server: str) -> bool:
         return False
 
 
-def _token(connection: Connection) -> str:
+def token(connection: Connection) -> str:
+    """Whether the server takes it."""
     if connection.warning:
         raise Bad(connection.warning)
     try:

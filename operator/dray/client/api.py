@@ -51,6 +51,10 @@ class Api:
     def get(self, job_id: str) -> Json:
         return self._json("GET", _path(job_id), ("id", "status", "steps"))
 
+    def spec(self, job_id: str) -> Json:
+        """As it was posted."""
+        return self._json("GET", _path(job_id, "/spec"), ("id", "steps"))
+
     def cancel(self, job_id: str, always: bool = False) -> Json:
         return self._json("POST", _path(job_id, "/cancel"), ("status",), params={"always": "true"} if always else {})
 
@@ -86,14 +90,35 @@ class Api:
 
     def output(self, job_id: str, step: int | None) -> Iterator[bytes]:
         """Raises Unreachable where it breaks off."""
-        with self._ask("GET", _path(job_id, "/output" if step is None else f"/steps/{step}/output")) as answer:
-            yield from answer.iter_content(_BLOCK)
+        return self._octets(_path(job_id, "/output" if step is None else f"/steps/{step}/output"))
+
+    def input(self, job_id: str) -> Iterator[bytes]:
+        """The same of what came with the job."""
+        return self._octets(_path(job_id, "/input"))
+
+    def kept(self, job_id: str, step: int | None) -> bool:
+        """Whether there is the output of a step, or (None) the job's input."""
+        try:
+            with self._ask("HEAD", _path(job_id, "/input" if step is None else f"/steps/{step}/output")):
+                return True
+        except Refused as error:
+            if error.status == requests.codes.not_found:
+                return False
+            raise
 
     def health(self) -> Json:
         """That the server is alive; it takes no token for this."""
         return self._json("GET", "/healthz", ("status",))
 
+    def ready(self) -> Json:
+        """That all it stands on answers. Raises Failed, naming what does not."""
+        return self._json("GET", "/readyz", ("status",))
+
     # --- requests
+
+    def _octets(self, path: str) -> Iterator[bytes]:
+        with self._ask("GET", path) as answer:
+            yield from answer.iter_content(_BLOCK)
 
     def _made(self, path: str, content: bytes = b"", params: Mapping[str, int | str] | None = None, more: Mapping[str, str] | None = None) -> Json:
         """Asked once more where the answer is lost: under one key there is one job. `more`: headers."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from queue import SimpleQueue
 from typing import Annotated
 
 import typer
 
-from dray.client import config, jobfile, show, stdin, watch
+from dray.client import config, jobfile, local, reproduce, show, stdin, watch
 from dray.client.api import Api, Json
 from dray.client.errors import Failed
 from dray.client.follow import follow
@@ -42,8 +42,8 @@ def tell(text: str) -> None:
     print(shown(text, sys.stderr, keep="\t\n"), file=sys.stderr)
 
 
-def tell_failure(error: Failed) -> None:
-    tell("\n  ".join([f"dray: {error}", *error.lines]))
+def tell_failure(error: Failed, program: str = "dray") -> None:
+    tell("\n  ".join([f"{program}: {error}", *error.lines]))
 
 
 def _version(wanted: bool) -> None:
@@ -81,13 +81,16 @@ def run(
     file: File = None,
     step: Steps = None,
     output: Annotated[Form | None, typer.Option("--output", "-o", help="the job's record instead of its output")] = None,
+    alone: Annotated[bool, typer.Option("--local", help="on a Dray of its own that ends with the job: no server is needed, but an engine")] = False,
 ) -> None:
     """Run a job and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it.
 
     What is piped in is the input of its first step.
     """
     try:
-        raise typer.Exit(_run(context.obj(), jobfile.read(file, step or []), output, file != "-"))
+        job = jobfile.read(file, step or [])
+        with local.server() if alone else nullcontext(context.obj()) as connection:
+            raise typer.Exit(_run(connection, job, output, file != "-"))
     except Failed as error:
         tell_failure(error)
         raise typer.Exit(watch.DRAY) from None
@@ -173,9 +176,24 @@ def logs(context: typer.Context, job_id: Id, wait: Annotated[bool, typer.Option(
 
 
 @app.command()
-def output(context: typer.Context, job_id: Id, step: Annotated[int | None, typer.Option(min=1, help="of this step, not of the last")] = None) -> None:
+def output(
+    context: typer.Context,
+    job_id: Id,
+    step: Annotated[int | None, typer.Option(min=1, help="of this step, not of the last")] = None,
+    given: Annotated[bool, typer.Option("--input", help="the input that the job came with")] = False,
+) -> None:
     """Print what a job's last step passed on, byte for byte."""
-    show.octets(_api(context).output(job_id, step))
+    api = _api(context)
+    show.octets(api.input(job_id) if given else api.output(job_id, step))
+
+
+@app.command("reproduce")
+def reproduce_step(context: typer.Context, job_id: Id, step: Annotated[int, typer.Argument(min=1, help="which step of it")]) -> None:
+    """Print the commands that repeat one step by hand, for a shell."""
+    connection = context.obj()
+    elsewhere = connection.server != config.find(os.environ).server
+    client = ["dray", f"--server={connection.server}"] if elsewhere else ["dray"]
+    sys.stdout.write(shown(reproduce.commands(Api(connection), job_id, step, client), sys.stdout, keep="\t\n"))
 
 
 @app.command()
@@ -201,26 +219,26 @@ def remove(context: typer.Context, job_ids: Annotated[list[str], typer.Argument(
         api.remove(job_id)
 
 
-def main(words: list[str]) -> int:
+def main(words: list[str], verbs: typer.Typer = app, program: str = "dray") -> int:
     """Exit codes: 0 done, 1 not, 2 not understood; `run` has more."""
     try:
-        return _typed(words)
+        return _typed(words, verbs, program)
     except Failed as error:
-        tell_failure(error)
+        tell_failure(error, program)
     except BadSetting as error:
-        tell(f"dray: {error}")
+        tell(f"{program}: {error}")
         return 2
     except KeyboardInterrupt:
         return watch.CANCELLED
     except OSError as error:
-        tell(f"dray: stdout: {error.strerror or error}")
+        tell(f"{program}: stdout: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer would be told of once more
     return 1
 
 
-def _typed(words: list[str]) -> int:
+def _typed(words: list[str], verbs: typer.Typer, program: str) -> int:
     try:
-        app(words, prog_name="dray")
+        verbs(words, prog_name=program)
     except SystemExit as ended:
         sys.stdout.flush()
         return ended.code if isinstance(ended.code, int) else 0

@@ -52,7 +52,7 @@ def octets(pieces: Iterable[bytes]) -> None:
 def job(record: Json, form: Form) -> None:
     """A record: `table` shows its fields, and a row for each step."""
     if form is not Form.TABLE:
-        _plain(record, form)
+        plain(record, form)
         return
     label = {"finishedIn": "took", "createdAt": "created", "rerunOf": "rerun of"}
     for key in ("id", "name", "status", "message", "reason", "createdAt", "finishedIn", "rerunOf", "labels"):
@@ -75,7 +75,7 @@ def jobs(found: Sequence[Json], form: Form) -> None:
             rows = [(j["id"], j["name"], j["status"], f"{j['stepsCompleted']}/{j['steps']}", _age(j["createdAt"]), took(j.get("finishedIn"))) for j in found]
             _table(("ID", "NAME", "STATUS", "STEPS", "AGE", "TOOK"), rows)
         case _:
-            _plain(list(found), form)
+            plain(list(found), form)
 
 
 def size(octets: int | None) -> str:
@@ -90,7 +90,8 @@ def size(octets: int | None) -> str:
     return f"{amount:.1f} TiB"
 
 
-def _plain(found: Any, form: Form) -> None:
+def plain(found: Any, form: Form) -> None:
+    """As JSON or YAML, or the name."""
     terminal = sys.stdout.isatty()
     if form is Form.NAME:
         line(found["id"])

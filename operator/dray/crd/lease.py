@@ -72,7 +72,7 @@ class Lease:
             if holder not in (None, "", self._holder) and not self._ran_out(found["spec"]):
                 return False
             if holder != self._holder:
-                spec |= {"acquireTime": now, "leaseTransitions": found["spec"].get("leaseTransitions", 0) + 1}
+                spec |= {"acquireTime": now, "leaseTransitions": found.get("spec", {}).get("leaseTransitions", 0) + 1}
             self._cluster.replace(f"{self._all}/{self._name}", found | {"spec": found.get("spec", {}) | spec})
         except Absent:
             return self._make(spec | {"acquireTime": now})

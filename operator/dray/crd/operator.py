@@ -65,7 +65,7 @@ class DrayJobs:
     async def _work(self) -> None:
         instance = await self._until_it_answers(self._store.instance)
         await self._until_it_answers(self.ready)
-        lease = Lease(self._cluster, f"dray-{instance}", self._name)
+        lease = Lease(self._cluster, self._settings.leader_lease or f"dray-{instance}", self._name)
         try:
             while True:
                 await lease.acquire()

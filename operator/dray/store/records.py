@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from dray import metrics, traces
-from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale
+from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale, Unavailable
 from dray.reason import Reason
 from dray.record import FINAL, Beside, Job, Phase, Told
 from dray.spec import JobSpec
@@ -74,8 +74,8 @@ class Records(Connection):
         """Record a new job: in the lists, waiting, and woken for; its id. Again with the same id: nothing more.
 
         With a key that came before, in the same request: the id of the job that it made. Raises KeyReused where it was
-        another request. What is kept of another job becomes this one's too; raises NotKept where it is gone, or the
-        upload's lease is over.
+        another request. What is kept of another job becomes this one's too; raises NotKept where it is gone. Raises Unavailable
+        where the upload's lease is over.
         """
         spec, indexes = job.spec.model_dump_json(exclude_unset=True), orjson.dumps(tuple(keys.indexes(job.spec)))
         source = keys.outputs(laid.kept.job_id) if laid.kept.names else ""
@@ -92,6 +92,8 @@ class Records(Connection):
         )
         if found == b"reused":
             raise KeyReused("this Idempotency-Key came before, with another request")
+        if found == b"late":
+            raise Unavailable("what was uploaded for the job is given up: this server was stopped, or cut off from Redis, for too long")
         if found == b"gone":
             raise NotKept("the output to go on from is no longer kept")
         return str(found[0].decode())

@@ -28,7 +28,7 @@ if body ~= '' then
   end
 end
 if redis.call('EXISTS', job) == 1 then return {id} end
-if uploaded == '1' and tonumber(redis.call('ZSCORE', uploads, id) or 0) <= now() then return 'gone' end
+if uploaded == '1' and tonumber(redis.call('ZSCORE', uploads, id) or 0) <= now() then return 'late' end
 local kept = {}
 for _, name in ipairs(cjson.decode(names)) do
   local output = redis.call('HGET', source, name)

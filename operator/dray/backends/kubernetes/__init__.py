@@ -154,7 +154,7 @@ class KubernetesBackend:
             await self._lay_secrets(job, namespace, pod, owner)
             view.made = True
         except (Refused, Absent) as error:  # what the cluster will never do
-            view.refused = Fault(Reason.START_FAILED, f"the cluster refuses the job's pod: {error}")
+            view.refused, view.orders = Fault(Reason.START_FAILED, f"the cluster refuses the job's pod: {error}"), set()
         return pod
 
     async def _make(self, job: Job, namespace: str, pod: str) -> str:
@@ -165,6 +165,7 @@ class KubernetesBackend:
         given = template.Given(self._settings, self._cluster, asked, images)
         try:
             made = await self._api.create(names.jobs(namespace), template.job(job, pod, self._instance, given))
+            self._view_of(job.id, pod).orders = set()
         except Conflict:
             made = await self._api.get(names.jobs(*names.parts(pod)))
             if "deletionTimestamp" in made["metadata"]:
@@ -257,16 +258,21 @@ class KubernetesBackend:
         return {key: traces.log for key, traces in view.traces.items() if traces.log is not None} if view else {}
 
     async def read_log(self, job: Job, key: Key, offset: int) -> bytes:
-        return await self._agent(job).read(runner.log_file(*key), offset, runner.MAX_READ)
+        with suppress(PermissionError):
+            return await self._agent(job).read(runner.log_file(*key), offset, runner.MAX_READ)
+        return b""  # the step shut it: what is there is lost
 
     async def read_output(self, job: Job, step: int) -> AsyncIterator[bytes]:
         seen = self._pods.of(job.pod) if job.pod else None
         if seen is not None and faults.of_pod(seen):
             raise FileNotFoundError
         agent, name, offset = self._agent(job), runner.output_file(step, job.steps[step].attempt), 0
-        while block := await agent.read(name, offset, runner.MAX_READ):
-            offset += len(block)
-            yield block
+        try:
+            while block := await agent.read(name, offset, runner.MAX_READ):
+                offset += len(block)
+                yield block
+        except PermissionError as error:
+            raise FileNotFoundError from error
 
     # --- the end
 

@@ -79,6 +79,8 @@ class Fetch:
             raise Failed(f"{url.host} does not answer in time") from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise Untrusted(f"{url.host}: {error.certificate_error}") from None
+        except aiohttp.ClientConnectorError as error:
+            raise Failed(f"{url.host}: {error.os_error.strerror or error.os_error}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Failed(f"{url.host}: {error or type(error).__name__}") from None
 

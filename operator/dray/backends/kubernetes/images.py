@@ -36,11 +36,11 @@ class Sources:
         await self._images.close()
 
     async def had(self, job: Job, namespace: str) -> dict[int, ImageConfig]:
-        """By step, those that are told in time. What is not, the pod is made without. Raises Unavailable where the cluster does not answer."""
+        """By step, those that are told in time. What is not, the pod is made without."""
         asked = job.spec.kubernetes or Kubernetes()
-        logins = await self._logins(asked, namespace)
+        known, architecture = await self._logins(asked, namespace), _architecture(asked)
         wanted = [step for step, state in enumerate(job.steps) if state.phase not in FINAL]
-        asking = {step: asyncio.create_task(self._images.config(job.image(step), logins, _architecture(asked))) for step in wanted}
+        asking = {step: asyncio.create_task(self._images.config(job.image(step), known, architecture)) for step in wanted}
         await asyncio.wait(asking.values(), timeout=_WAIT)
         found = {}
         for step, task in asking.items():

@@ -65,7 +65,7 @@ def from_config(image: Reference) -> tuple[Login, ...]:
     """The operator's own for this image, by its config.json and the helpers that names. Blocks. Raises ValueError."""
     try:
         found = auth.load_config().resolve_authconfig(image.host) or {}
-    except (DockerException, ValueError, OSError) as error:
+    except (DockerException, ValueError, OSError, AttributeError, TypeError) as error:  # the last two: JSON of another shape
         raise ValueError(f"config.json: {error}") from None
     told = {key.lower(): value for key, value in found.items()}
     login = Login(told.get("username") or "", told.get("password") or "", told.get("identitytoken") or "")

@@ -9,6 +9,7 @@ from docker.utils import parse_repository_tag
 
 HUB, _OFFICIAL = "docker.io", "library"
 HUB_NAMES = (HUB, "index.docker.io", "registry-1.docker.io")
+_LAST_PORT, _DIGITS = 65535, 5
 _LONGEST = 255  # of a repository's name, as container engines have it
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -38,6 +39,9 @@ class Reference:
             return f"its name is longer than {_LONGEST} characters"
         if self.digest and not DIGEST.fullmatch(self.digest):
             return "its digest is neither of sha256 nor of sha512"
+        port = self.host.rpartition(":")[2]
+        if port.isdigit() and (len(port) > _DIGITS or int(port) > _LAST_PORT):
+            return f"its registry's port is greater than {_LAST_PORT}"
         return ""
 
     def pinned(self, digest: str) -> str:

@@ -116,16 +116,13 @@ class Images:
             own = await asyncio.to_thread(from_config, image)
         except ValueError as error:
             raise Failed(str(error)) from None
-        first, *others = (*logins.of(image), *own) or (None,)
-        try:
-            return await self._by(image, first, architecture)
-        except NoImage:
-            for login in others:
-                try:
-                    return await self._by(image, login, architecture)
-                except NoImage:
-                    continue
-            raise
+        refusals = []
+        for login in (*logins.of(image), *own) or (None,):
+            try:
+                return await self._by(image, login, architecture)
+            except NoImage as error:
+                refusals.append(error)
+        raise refusals[0]
 
     async def _by(self, image: Reference, login: Login | None, architecture: str) -> ImageConfig:
         digest = image.digest or await self._registries.digest(image, login)

@@ -15,6 +15,7 @@ from dray.backends.kubernetes import faults, names
 from dray.backends.kubernetes.pods import Container, Seen
 from dray.backends.kubernetes.registry import ImageConfig
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
+from dray.reason import Reason
 from dray.record import FINAL, Job
 
 
@@ -104,6 +105,8 @@ def _image(view: View, job: Job, key: Key, seen: Seen) -> Image | Fault:
     if isinstance(config, Fault) and not spec.command:
         return Fault(config.reason, config.message, early)
     fault = faults.of_container(container, spec.source, refers)
+    if fault is not None and fault.reason is Reason.IMAGE_PULL_FAILED and config is None:
+        return Image.PULLING  # its registry will say more
     if fault is not None:
         known = config if isinstance(config, Fault) else fault
         return Fault(known.reason, known.message, early)
