@@ -37,13 +37,15 @@ def saved(job: Job, pod: Pod) -> Job:
     return action.job
 
 
-def test_a_pod_that_is_being_made_is_waited_for() -> None:
-    assert decide(job_of(0), Pod(Shape.OPENING), 100, RULES) is None
+@pytest.mark.parametrize("shape", [Shape.OPENING, Shape.GOING])
+def test_a_pod_that_is_being_made_or_taken_away_is_waited_for(shape: Shape) -> None:
+    assert decide(job_of(1), Pod(shape), 100, RULES) is None
 
 
-def test_a_job_cancelled_while_its_pod_is_being_made_ends_at_once() -> None:
+@pytest.mark.parametrize("shape", [Shape.OPENING, Shape.GOING])
+def test_a_job_cancelled_while_its_pod_is_being_made_or_taken_away_ends_at_once(shape: Shape) -> None:
     stopped = job_of(0, stop=Reason.CANCELLED, stopped_at=2)
-    action = decide(stopped, Pod(Shape.OPENING), 100, RULES)
+    action = decide(stopped, Pod(shape), 100, RULES)
     assert isinstance(action, Finish)
     assert action.job.reason is Reason.CANCELLED
 

@@ -97,6 +97,8 @@ class KubernetesBackend:
         if why is not None:
             await view.hang_up()
             return gone(view, job, seen, why)
+        if seen is not None and seen.going:
+            return Pod(Shape.GOING)
         if seen is None or not seen.running:
             return self._opening(job, view, seen)
         view.opening_since = None

@@ -40,7 +40,7 @@ class Seen:
     """A pod as the API server has it.
 
     `made_at`: seconds since the epoch. `reason`, `message`: why it failed as a whole. `disrupted`: why the cluster takes
-    it away; `unscheduled`: why no node has it. `deleted`: it is gone, and this is what was told last. `images`: by container.
+    it away; `unscheduled`: why no node has it. `going`: it is being deleted; `deleted`: it is gone, and this is what was told last. `images`: by container.
     """
 
     uid: str
@@ -52,6 +52,7 @@ class Seen:
     message: str = ""
     disrupted: str = ""
     unscheduled: str = ""
+    going: bool = False
     deleted: bool = False
     containers: Mapping[str, Container] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +83,7 @@ def seen(body: Mapping[str, Any]) -> Seen:
         status.get("message", ""),
         (disrupted.get("message") or disrupted.get("reason", "")) if disrupted.get("status") == "True" else "",
         (scheduled.get("message") or scheduled.get("reason", "")) if scheduled.get("status") == "False" else "",
+        going="deletionTimestamp" in metadata,
         containers=dict(_containers(status)),
         images={container["name"]: container["image"] for container in body["spec"]["containers"]},
     )
