@@ -103,7 +103,12 @@ class KubernetesBackend:
             return self._opening(job, view, seen)
         view.opening_since = None
         agent = await self._agent_of(job, view, seen)
-        return opened(view, job, seen, await agent.look())
+        listing = await agent.look()
+        why = None if runner.orders(listing) else faults.without_runner(seen)
+        if why is not None:
+            view.orders = set()
+            return gone(view, job, seen, why)
+        return opened(view, job, seen, listing)
 
     async def _unseen(self, view: View) -> Fault | None:
         """Why there is no pod that the watch has told of; None: its Job has yet to make it."""

@@ -63,11 +63,6 @@ class Seen:
         return self.containers.get(names.KEEPER, Container()).state != "waiting"
 
     @property
-    def ended(self) -> bool:
-        """Whether the container of any step has."""
-        return any(container.state == "terminated" and names.step_of(name) is not None for name, container in self.containers.items())
-
-    @property
     def running(self) -> list[str]:
         """Its running containers, the keeper first."""
         return sorted((name for name, container in self.containers.items() if container.state == "running"), key=lambda name: (name != names.KEEPER, name))
