@@ -89,6 +89,13 @@ def seen(body: Mapping[str, Any]) -> Seen:
     )
 
 
+def _made_by_its_job(body: Mapping[str, Any]) -> bool:
+    """Whether the Job made it that its labels name: anybody who may make pods may give them our labels."""
+    metadata = body["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    return any(owner["kind"] == "Job" and owner.get("controller") and owner["name"] == metadata["labels"].get(names.POD) for owner in owners)
+
+
 def _containers(status: Mapping[str, Any]) -> Iterable[tuple[str, Container]]:
     for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         for state, told in (found.get("state") or {}).items():
@@ -144,7 +151,7 @@ class Pods:
     def _listed(self, namespace: str | None, bodies: Sequence[Mapping[str, Any]]) -> None:
         """All there are. The oldest of those that one Job had is the one that counts."""
         listed: set[str] = set()
-        for body in sorted(bodies, key=lambda body: str(body["metadata"]["creationTimestamp"])):
+        for body in sorted(filter(_made_by_its_job, bodies), key=lambda body: str(body["metadata"]["creationTimestamp"])):
             listed.add(self._told(body))
         for pod in [pod for pod in self._pods if pod not in listed and namespace in (None, names.parts(pod)[0])]:
             self._gone(pod, self._pods[pod])
@@ -152,7 +159,7 @@ class Pods:
 
     def _heard(self, event: Mapping[str, Any]) -> None:
         body = event["object"]
-        if event["type"] == "BOOKMARK":
+        if event["type"] == "BOOKMARK" or not _made_by_its_job(body):
             return
         pod = self._told(body)
         known = self._pods.get(pod)
