@@ -93,7 +93,7 @@ class Crowd:
             assert self.dray.output(job_id) == output
 
     def _wait(self, job_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600  # a machine that does other things too
         while (record := self.dray.record(job_id))["status"] == "running":
             assert time.monotonic() < deadline, record
             time.sleep(0.2)
@@ -167,6 +167,8 @@ def settled(dray: Served) -> Measure:
 @pytest.mark.timeout(3600)
 def test_many_jobs_and_followers_leave_a_dray_as_it_was(serve: Callable[..., Served], image: Images) -> None:
     dray = serve(LOG_LEVEL="info", DRAY_DISK_FLOOR="0")
+    dray.http.close()
+    dray.http = httpx.Client(base_url=dray.url, timeout=30, trust_env=False, limits=httpx.Limits(keepalive_expiry=1))  # the server closes after 5 s
     crowd, began = Crowd(dray, image), time.monotonic()
     with followed(dray, crowd):
         crowd.run(WARM)

@@ -31,6 +31,7 @@ TOKEN = "0123456789abcdef"
         ("DRAY_LOG_CAP", "1048576", "log_cap", 2**20),
         ("DRAY_DATA_CAP", "2GiB", "data_cap", 2 * 2**30),
         ("DRAY_DATA_CAP", "0", "data_cap", 0),
+        ("DRAY_INPUT_CAP", "3TiB", "input_cap", 3 * 2**40),
         ("DRAY_DISK_FLOOR", "512k", "disk_floor", 512 * 1024),
         ("DRAY_DISK_FLOOR", "1 TB", "disk_floor", 2**40),
     ],
