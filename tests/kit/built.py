@@ -19,7 +19,8 @@ from docker.errors import ImageNotFound
 from kit.require import missing
 
 ROOT = Path(__file__).parents[2]
-DRAY, RUNNER, REDIS = "dray-test/dray:latest", "dray-test/runner:latest", "dray-test/redis:latest"
+_HERE = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]  # another checkout on the same engine makes others
+DRAY, RUNNER, REDIS = (f"dray-test/{name}:{_HERE}" for name in ("dray", "runner", "redis"))
 _PACKAGES = "python3,python3-venv,ca-certificates"
 _TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")  # this machine's: it may reach PyPI by way of an authority of its own
 _LEFT_OUT = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man", "dev")
