@@ -32,7 +32,7 @@ reference: setup ## print docs/reference-*.md from the code
 
 docs: setup ## the docs as a site, in site/
 	@rm -rf .docs site && mkdir .docs
-	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs examples crds .docs && find .docs -name "*.py*" -delete
+	@cp -r README.md CONTRIBUTING.md CHANGELOG.md LICENSE docs examples crds charts .docs && find .docs -name "*.py*" -delete
 	$(BIN)/zensical build --strict
 
 bench: setup ## measure beside docker run and others; BENCH="instant --rounds 9": some rows only, and so on
