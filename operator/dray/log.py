@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 _HEADER = struct.Struct("<IIqBB6x")
 _OPEN = 1
+_STREAMS = 3
+_FAR = 2**53  # microseconds: further than any clock goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ class _OpenLine:
 
 
 class Tail:
-    """Follows one attempt's log file from a cursor: feed it the file's bytes in order, take chunks of whole lines."""
+    """Follows one attempt's log file from a cursor: feed it the file's bytes in order, take chunks of whole lines.
+
+    `damaged`: a block came that is none of the runner's, as where the step itself wrote into the file. That one and what
+    follows is not taken.
+    """
 
     def __init__(self, cursor: Cursor) -> None:
         self.cursor = cursor
@@ -74,6 +80,7 @@ class Tail:
         self._rest = b""  # fed, but not yet a whole block
         self._open: dict[int, _OpenLine] = {}
         self._skip = cursor.skip
+        self.damaged = False
         self._ends: list[tuple[int, int]] = []  # (offset, lines) of the blocks since the oldest open line
 
     def feed(self, raw: bytes) -> Chunk | None:
@@ -84,6 +91,9 @@ class Tail:
         blocks: list[Block] = []
         consumed = 0
         for start, end, block, is_open in _blocks(buffer):
+            if not _sound(block, is_open):
+                self.damaged = True
+                break
             consumed = end
             whole = self._join(position + start, block, is_open)
             if whole is not None:
@@ -157,6 +167,13 @@ def cut(payload: bytes, first: int, last: int) -> list[bytes]:
             found += _texts(payload[start + _HEADER.size : end], count)[max(first - at, 0) : last - at]
         at, start = at + count, end
     return found
+
+
+def _sound(block: Block, is_open: bool) -> bool:
+    """Whether the header may be the payload's."""
+    ends = block.payload.count(b"\n")
+    lines = ends if is_open or block.payload.endswith(b"\n") else ends + 1
+    return block.lines == lines and not (is_open and ends) and block.stream < _STREAMS and 0 <= block.time < _FAR
 
 
 def _texts(raw: bytes, count: int) -> list[bytes]:

@@ -59,6 +59,7 @@ class Shape(StrEnum):
 
     ABSENT = "absent"  # no volume
     OPENING = "opening"  # being made: nothing in it can have begun
+    GOING = "going"  # being taken away: what still runs in it is being ended, and its end says nothing
     SHUT = "shut"  # a volume, but no running sandbox
     OPEN = "open"
 

@@ -94,7 +94,7 @@ class Reconciler:
 
     def __init__(self, job_id: str, tools: Tools) -> None:
         self.job_id = job_id
-        self.shipper = Shipper(job_id, tools.store, tools.backend)
+        self.shipper = Shipper(job_id, tools.store, tools.backend, tools.settings.log_cap)
         self.done = False  # nothing is left to do, or not for this operator
         self._job: Job | None = None
         self._read: Job | None = None  # as the pass under way found it

@@ -15,14 +15,16 @@ from dray.record import Job
 from dray.store import Store
 
 log = logging.getLogger(__name__)
+_TAIL = 64 * 2**10  # bytes that a runner may write of a log whose cap is reached
 _PAUSE = 0.5  # seconds after something did not answer
 
 
 class Shipper:
     """Ships the log of one job. `run` does so as it grows; `drain` once more, to its end."""
 
-    def __init__(self, job_id: str, store: Store, backend: Backend) -> None:
-        self._job_id, self._store, self._backend = job_id, store, backend
+    def __init__(self, job_id: str, store: Store, backend: Backend, cap: int) -> None:
+        """`cap`: bytes of log that are kept of a job; the runners keep to it, but a step may write into the files itself."""
+        self._job_id, self._store, self._backend, self._cap = job_id, store, backend, cap
         self._tails: dict[Key, Tail] = {}
         self._cursors: Mapping[Key, Cursor] | None = None
         self._job: Job | None = None
@@ -49,14 +51,17 @@ class Shipper:
     async def drain(self, job: Job) -> None:
         """Ship every whole line of the log files as they were at the last look, step after step."""
         async with self._one_at_a_time:
-            for key, size in sorted(self._backend.logs(job).items()):
-                await self._ship(job, key, size)
+            found = sorted((key, size) for key, size in self._backend.logs(job).items() if _may_be(job, key))
+            left = self._cap + _TAIL * len(found)
+            for key, size in found:
+                await self._ship(job, key, min(size, left))
+                left -= min(size, left)
 
     async def _ship(self, job: Job, key: Key, size: int) -> None:
         tail = self._tails.get(key) or await self._tail(key)
         try:
-            while tail.offset < size and (raw := await self._backend.read_log(job, key, tail.offset)):
-                chunk = tail.feed(raw)
+            while not tail.damaged and tail.offset < size and (raw := await self._backend.read_log(job, key, tail.offset)):
+                chunk = tail.feed(raw[: size - tail.offset])
                 if chunk is not None:
                     await self._store.append(self._job_id, key, chunk, job.fence)
                     metrics.shipped(chunk.lines, len(chunk.payload))
@@ -70,3 +75,9 @@ class Shipper:
         if self._cursors is None:
             self._cursors = await self._store.cursors(self._job_id)
         return Tail(self._cursors.get(key, Cursor()))
+
+
+def _may_be(job: Job, key: Key) -> bool:
+    """Whether there has been such an attempt."""
+    step, attempt = key
+    return step < len(job.steps) and 1 <= attempt <= job.steps[step].attempt

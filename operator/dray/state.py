@@ -188,7 +188,7 @@ def _run(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
         return Open()
     if job.pod is not None and pod.gone is not None and job.current < len(job.steps):
         return Save(_without_pod(job, pod, pod.gone, now))
-    if pod.shape is Shape.OPENING and job.current < len(job.steps) and not _stopped(job, job.current):
+    if pod.shape in (Shape.OPENING, Shape.GOING) and job.current < len(job.steps) and not _stopped(job, job.current):
         return None
     if pod.shape is Shape.SHUT or (pod.shape is Shape.ABSENT and job.piped_over and pod.gone is None):
         return Open()

@@ -452,6 +452,22 @@ def test_a_job_is_made_of_a_header_and_its_input_of_the_body(api: Api) -> None:
         assert (given.status_code, given.content if content else b"") == (200 if content else 404, content)
 
 
+def _streamed(content: bytes) -> Iterator[bytes]:
+    yield content
+
+
+@pytest.mark.parametrize("given", [bytes, _streamed])
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one_and_its_body_is_no_request(api: Api, given: Any, protocol: str) -> None:
+    job_id = api.post(JOB)
+    for content in (b"", f"DELETE /jobs/{job_id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()):
+        headers = {"Dray-Job": json.dumps(JOB), "Connection": "Upgrade, HTTP2-Settings", "Upgrade": protocol, "HTTP2-Settings": "AAMAAABk"}
+        answer = api.http.post("/filter?wait=false", content=given(content), headers=headers)
+        assert answer.status_code == 201
+        assert api.http.get(f"/jobs/{answer.json()['id']}/input").content == content or content == b""
+        assert api.http.get(f"/jobs/{job_id}", headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "detail"),
     [

@@ -193,6 +193,11 @@ def test_a_step_that_leaves_a_child_holding_its_stdout_ends(dray: Served, image:
     assert complete(dray, job(image.shell("sleep 600 & echo gone"), image("cat")), within=30)[0] == b"gone\n"
 
 
+_STATUS_OF_NO_TIME = json.dumps(
+    dict.fromkeys(("exit", "code", "signal", "errno"), 0) | dict.fromkeys(("in", "out", "started", "finished"), 2**63) | {"error": "", "sha256": ""}
+)
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -202,6 +207,9 @@ def test_a_step_that_leaves_a_child_holding_its_stdout_ends(dray: Served, image:
         "chmod 000 /.dray /.dray/*; echo hi",
         "chmod 000 /.dray; exit 3",
         "mkdir /.dray/0.1.status; echo hi",
+        "rm -f /.dray/0.1.claim; echo 99999999999999999999 >/.dray/0.1.claim; sleep 1; echo hi",
+        "truncate -s 100G /.dray/0.2.log; truncate -s 100G /.dray/0.1.log; sleep 1; echo hi",
+        f"echo 1 >/.dray/1.1.claim; echo '{_STATUS_OF_NO_TIME}' >/.dray/1.1.status; sleep 1; echo hi",
     ],
 )
 def test_a_step_that_spoils_the_jobs_volume_ends_all_the_same(dray: Served, image: Images, script: str) -> None:

@@ -30,10 +30,19 @@ class User:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self._env = environment() | {"PATH": path, "DRAY_SERVER": dray.url, "XDG_CONFIG_HOME": str(folder)}
         self._team = team
+        self._begun: list[subprocess.Popen[bytes]] = []
 
     def begins(self, verb: str, *words: str) -> subprocess.Popen[bytes]:
         command = ["kubectl", "dray", verb, "-n", self._team.name, *words]
-        return subprocess.Popen(command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._begun.append(process)
+        return process
+
+    def leaves(self) -> None:
+        """What was begun ends."""
+        for process in self._begun:
+            process.kill()
+            process.communicate()
 
     def types(self, verb: str, *words: str, stdin: bytes = b"", code: int = 0) -> Done:
         """What came of it; it must end with this exit code."""
@@ -62,8 +71,10 @@ def dray(team: Namespace, redis: None, engine: docker.DockerClient) -> Iterator[
 
 
 @pytest.fixture
-def user(team: Namespace, dray: Served, tmp_path: Path) -> User:
-    return User(team, dray, tmp_path)
+def user(team: Namespace, dray: Served, tmp_path: Path) -> Iterator[User]:
+    someone = User(team, dray, tmp_path)
+    yield someone
+    someone.leaves()
 
 
 def begun(team: Namespace, dray: Served) -> str:

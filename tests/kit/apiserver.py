@@ -24,7 +24,7 @@ class ApiServer:
         self.socket = folder / "apiserver.sock"
         self._process = Process(["kubectl", "proxy", f"--unix-socket={self.socket}", "--reject-paths=^$"], folder / "kubectl-proxy.log")
         self.http = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://localhost", timeout=600)
-        wait_ready(self._process, self._answers, 30, "kubectl proxy")
+        wait_ready(self._process, lambda: "Starting to serve" in self._process.output, 30, "kubectl proxy")
 
     def get(self, path: str) -> Any:
         return self.http.get(path).raise_for_status().json()
@@ -42,12 +42,6 @@ class ApiServer:
     def close(self) -> None:
         self.http.close()
         self._process.kill()
-
-    def _answers(self) -> bool:
-        try:
-            return self.http.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
 
 
 class ApiCalls(Calls):

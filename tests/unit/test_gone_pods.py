@@ -37,13 +37,15 @@ def saved(job: Job, pod: Pod) -> Job:
     return action.job
 
 
-def test_a_pod_that_is_being_made_is_waited_for() -> None:
-    assert decide(job_of(0), Pod(Shape.OPENING), 100, RULES) is None
+@pytest.mark.parametrize("shape", [Shape.OPENING, Shape.GOING])
+def test_a_pod_that_is_being_made_or_taken_away_is_waited_for(shape: Shape) -> None:
+    assert decide(job_of(1), Pod(shape), 100, RULES) is None
 
 
-def test_a_job_cancelled_while_its_pod_is_being_made_ends_at_once() -> None:
+@pytest.mark.parametrize("shape", [Shape.OPENING, Shape.GOING])
+def test_a_job_cancelled_while_its_pod_is_being_made_or_taken_away_ends_at_once(shape: Shape) -> None:
     stopped = job_of(0, stop=Reason.CANCELLED, stopped_at=2)
-    action = decide(stopped, Pod(Shape.OPENING), 100, RULES)
+    action = decide(stopped, Pod(shape), 100, RULES)
     assert isinstance(action, Finish)
     assert action.job.reason is Reason.CANCELLED
 
@@ -144,3 +146,21 @@ def test_why_a_pod_is_gone(status: dict[str, Any], deleted: bool, reason: Reason
 def test_why_a_container_cannot_run(container: Container, refers: bool, reason: Reason | None) -> None:
     found = faults.of_container(container, "a", refers)
     assert (found.reason if found else None) is reason
+
+
+UNSTARTED = Container("terminated", "StartError", code=128)
+
+
+@pytest.mark.parametrize(
+    ("containers", "gone", "suspected"),
+    [
+        ({"keeper": Container(reason="ErrImagePull"), "step-0": UNSTARTED}, True, True),
+        ({"keeper": Container(reason="ErrImagePull"), "step-0": Container()}, False, False),
+        ({"keeper": Container("running"), "step-0": UNSTARTED}, False, True),
+        ({"keeper": Container("running"), "step-0": Container("terminated", "Error", code=1)}, False, False),
+        ({"install": Container("terminated", code=0), "keeper": Container("running"), "step-0": UNSTARTED}, False, False),
+    ],
+)
+def test_whether_a_pod_lacks_the_runner(containers: dict[str, Container], gone: bool, suspected: bool) -> None:
+    pod = replace(seen(body({"phase": "Running"})), containers=containers)
+    assert (faults.of_pod(pod) is not None, faults.without_runner(pod) is not None) == (gone, suspected)

@@ -190,3 +190,25 @@ def test_a_chunk_in_parts_has_the_same_lines_from_anywhere(writes: list[tuple[in
         assert [lines_of for lines_of, _ in pieces] == [sum(block.lines for block, _ in lines(piece)) for _, piece in pieces]
         whole = [line for _, found in lines(chunk.payload) for line in found]
         assert cut(chunk.payload, first, first + count) == whole[max(first, 0) : max(first + count, 0)]
+
+
+@pytest.mark.parametrize(
+    ("block", "flags"),
+    [
+        (Block(0, 1, STDOUT, b""), 0),
+        (Block(2**31, 1, STDOUT, b"a\n"), 0),
+        (Block(1, 1, STDOUT, b"a\nb\n"), 0),
+        (Block(0, 1, STDOUT, b"a\nb"), OPEN),
+        (Block(1, 1, STDOUT, b"a"), OPEN),
+        (Block(1, 1, 3, b"a\n"), 0),
+        (Block(1, 2**62, STDOUT, b"a\n"), 0),
+        (Block(1, -1, STDOUT, b"a\n"), 0),
+    ],
+)
+def test_from_a_block_on_that_no_runner_writes_nothing_is_taken(block: Block, flags: int) -> None:
+    good, bad = Block(1, 1, STDOUT, b"good\n").dump(), bytearray(block.dump())
+    bad[17] = flags
+    tail = Tail(Cursor())
+    assert _lines(_read(tail, iter([good + bad + good]))) == [(STDOUT, b"good")]
+    assert tail.damaged
+    assert tail.feed(good) is None

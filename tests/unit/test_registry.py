@@ -403,7 +403,7 @@ def test_a_token_server_that_gives_none_is_a_failure(server: Callable[[], Answer
 
 
 @pytest.mark.parametrize(
-    "challenge", ["", "Bearer", 'Bearer realm="file:///etc/passwd"', 'Bearer realm="http://["', "Negotiate", 'Bearer realm="' + "x" * 4000]
+    "challenge", ["", "Bearer", 'Bearer realm="file:///etc/passwd"', 'Bearer realm="http://["', "Negotiate", 'Bearer realm="' + "x" * 4000, "x" * 8000]
 )
 def test_a_challenge_that_cannot_be_met_is_a_fault(server: Callable[[], Answering], challenge: str) -> None:
     mine = server()

@@ -42,7 +42,14 @@ async def answer(app: FastAPI, listener: socket.socket, told: asyncio.Event) -> 
 
 async def listen(app: ASGIApp, listener: socket.socket, told: asyncio.Event) -> None:
     config = uvicorn.Config(
-        app, http=Protocol, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=_SHUTDOWN_WITHIN
+        app,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_SHUTDOWN_WITHIN,
     )
     server = Server(config)
     host, port = listener.getsockname()[:2]

@@ -154,7 +154,14 @@ def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
                 yield (int(step), int(attempt)), kind, int(size), text
 
 
+_MOST = 2**53  # more than any size, or time in microseconds
 _NUMBERS = ("exit", "code", "signal", "errno", "in", "out", "started", "finished")
+
+
+def _time(text: str) -> int:
+    """Of a claim; 0 where it is no time: a step may have written there."""
+    time = int(text) if text.isdecimal() else 0
+    return time if time < _MOST else 0
 
 
 def _status(text: str) -> Status | None:
@@ -162,7 +169,7 @@ def _status(text: str) -> Status | None:
     try:
         found = orjson.loads(text)
         numbers = [found[name] for name in _NUMBERS]
-        if not all(isinstance(number, int) for number in numbers):
+        if not all(type(number) is int and abs(number) < _MOST for number in numbers):
             return None
         exit_code, code, signal, errno, size_in, size_out, started, finished = numbers
         return Status(exit_code, code, signal, str(found["error"]), errno, size_in, size_out, started, finished, str(found["sha256"]))
@@ -190,7 +197,7 @@ def status_line(status: Status) -> bytes:
 
 
 _FIELDS: dict[str, Callable[[int, str], tuple[str, object]]] = {
-    "claim": lambda size, text: ("claimed_at", int(text) if text.isdecimal() else 0),
+    "claim": lambda size, text: ("claimed_at", _time(text)),
     "status": lambda size, text: ("status", _status(text)),
     "out": lambda size, text: ("out", size),
     "log": lambda size, text: ("log", size),

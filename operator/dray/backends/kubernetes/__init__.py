@@ -97,11 +97,18 @@ class KubernetesBackend:
         if why is not None:
             await view.hang_up()
             return gone(view, job, seen, why)
+        if seen is not None and seen.going:
+            return Pod(Shape.GOING)
         if seen is None or not seen.running:
             return self._opening(job, view, seen)
         view.opening_since = None
         agent = await self._agent_of(job, view, seen)
-        return opened(view, job, seen, await agent.look())
+        listing = await agent.look()
+        why = None if runner.orders(listing) else faults.without_runner(seen)
+        if why is not None:
+            view.orders = set()
+            return gone(view, job, seen, why)
+        return opened(view, job, seen, listing)
 
     async def _unseen(self, view: View) -> Fault | None:
         """Why there is no pod that the watch has told of; None: its Job has yet to make it."""

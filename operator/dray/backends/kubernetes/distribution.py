@@ -24,7 +24,7 @@ _MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
-_CHALLENGE = re.compile(r'([A-Za-z]+)\s+((?:[A-Za-z_]+=(?:"[^"]*"|[^\s,"]+)\s*(?:,\s*)?)+)')
+_CHALLENGE = re.compile(r'(?<![A-Za-z])([A-Za-z]{1,32})\s+((?:[A-Za-z_]+=(?:"[^"]*"|[^\s,"]+)\s*(?:,\s*)?)+)')
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"([^"]*)"|([^\s,"]+))')
 _MOST_TOKENS = 1000
 _LIFE, _LONGEST_LIFE, _MARGIN = 60, 3600, 10  # seconds: of a token that says nothing of it; at most; before its end

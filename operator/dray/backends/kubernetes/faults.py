@@ -47,11 +47,22 @@ def of_pod(pod: Seen) -> Fault | None:
         return Fault(Reason.EVICTED, f"the job's pod was taken from its node: {pod.message or pod.disrupted}")
     if pod.deleted:
         return Fault(Reason.LOST, "the job's pod was deleted")
-    if not pod.begun and pod.ended:
-        return Fault(Reason.LOST, f"the job's pod came up without the runner: {not_up(pod)}")
+    if not pod.begun and (why := without_runner(pod)):
+        return why
     if pod.phase in ("Failed", "Succeeded"):
         return Fault(Reason.LOST, f"the job's pod has ended: {pod.message or pod.reason or pod.phase}")
     return None
+
+
+def without_runner(pod: Seen) -> Fault | None:
+    """Of a pod in which nothing was ordered: a box of it did not start, and the runner may be what it lacked.
+
+    A pod that has the init container cannot have lacked it.
+    """
+    boxes = [container for name, container in pod.containers.items() if names.step_of(name) is not None]
+    if names.INSTALL in pod.containers or not any(box.state == "terminated" and box.reason in _NOT_STARTED for box in boxes):
+        return None
+    return Fault(Reason.LOST, f"the job's pod came up without the runner: {not_up(pod)}")
 
 
 def not_up(pod: Seen | None) -> str:

@@ -15,6 +15,7 @@ INSTANCE = "dray.instance"
 POD = "dray.pod"
 JOB = "dray.job"
 KEEPER = "keeper"
+INSTALL = "install"
 
 
 def namespace(job: Job, settings: Settings, own: str) -> str:

@@ -40,7 +40,7 @@ class Seen:
     """A pod as the API server has it.
 
     `made_at`: seconds since the epoch. `reason`, `message`: why it failed as a whole. `disrupted`: why the cluster takes
-    it away; `unscheduled`: why no node has it. `deleted`: it is gone, and this is what was told last. `images`: by container.
+    it away; `unscheduled`: why no node has it. `going`: it is being deleted; `deleted`: it is gone, and this is what was told last. `images`: by container.
     """
 
     uid: str
@@ -52,6 +52,7 @@ class Seen:
     message: str = ""
     disrupted: str = ""
     unscheduled: str = ""
+    going: bool = False
     deleted: bool = False
     containers: Mapping[str, Container] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
@@ -60,11 +61,6 @@ class Seen:
     def begun(self) -> bool:
         """Whether its keeper ran: before that nothing can have been ordered."""
         return self.containers.get(names.KEEPER, Container()).state != "waiting"
-
-    @property
-    def ended(self) -> bool:
-        """Whether the container of any step has."""
-        return any(container.state == "terminated" and names.step_of(name) is not None for name, container in self.containers.items())
 
     @property
     def running(self) -> list[str]:
@@ -87,9 +83,17 @@ def seen(body: Mapping[str, Any]) -> Seen:
         status.get("message", ""),
         (disrupted.get("message") or disrupted.get("reason", "")) if disrupted.get("status") == "True" else "",
         (scheduled.get("message") or scheduled.get("reason", "")) if scheduled.get("status") == "False" else "",
+        going="deletionTimestamp" in metadata,
         containers=dict(_containers(status)),
         images={container["name"]: container["image"] for container in body["spec"]["containers"]},
     )
+
+
+def _made_by_its_job(body: Mapping[str, Any]) -> bool:
+    """Whether the Job made it that its labels name: anybody who may make pods may give them our labels."""
+    metadata = body["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    return any(owner["kind"] == "Job" and owner.get("controller") and owner["name"] == metadata["labels"].get(names.POD) for owner in owners)
 
 
 def _containers(status: Mapping[str, Any]) -> Iterable[tuple[str, Container]]:
@@ -147,7 +151,7 @@ class Pods:
     def _listed(self, namespace: str | None, bodies: Sequence[Mapping[str, Any]]) -> None:
         """All there are. The oldest of those that one Job had is the one that counts."""
         listed: set[str] = set()
-        for body in sorted(bodies, key=lambda body: str(body["metadata"]["creationTimestamp"])):
+        for body in sorted(filter(_made_by_its_job, bodies), key=lambda body: str(body["metadata"]["creationTimestamp"])):
             listed.add(self._told(body))
         for pod in [pod for pod in self._pods if pod not in listed and namespace in (None, names.parts(pod)[0])]:
             self._gone(pod, self._pods[pod])
@@ -155,7 +159,7 @@ class Pods:
 
     def _heard(self, event: Mapping[str, Any]) -> None:
         body = event["object"]
-        if event["type"] == "BOOKMARK":
+        if event["type"] == "BOOKMARK" or not _made_by_its_job(body):
             return
         pod = self._told(body)
         known = self._pods.get(pod)

@@ -101,13 +101,14 @@ def _pod(job: Job, name: str, given: Given) -> dict[str, Any]:
 
 # A kubelet starts the containers of a pod in their order, and the next one when this has ended: it is a second quicker than
 # an init container, whose end the kubelet comes to know by looking once a second. What it does not do is to wait for an image
-# that cannot be had yet. So a pod made in place of one that came up without the runner has the init container.
+# that cannot be had yet, or to run the hook after it was itself restarted in between. So a pod made in place of another has
+# the init container (faults.without_runner).
 def _hook(job: Job) -> dict[str, Any]:
     return {"lifecycle": {"postStart": {"exec": {"command": _installing(job)}}}}
 
 
 def _install(job: Job, settings: Settings) -> dict[str, Any]:
-    return _ours(settings) | {"name": "install", "command": _installing(job), "volumeMounts": _OUR_MOUNTS}
+    return _ours(settings) | {"name": names.INSTALL, "command": _installing(job), "volumeMounts": _OUR_MOUNTS}
 
 
 def _installing(job: Job) -> list[str]:

@@ -70,9 +70,10 @@ def opened(view: View, job: Job, seen: Seen, listing: bytes) -> Pod:
 def _goes_on(job: Job, key: Key, traces: runner.Traces, verdicts: frozenset[int]) -> bool:
     """Whether the box outlives this attempt, which failed, to be given another."""
     step, attempt = key
-    failed = traces.status is not None and traces.status.exit != 0
-    left = step < len(job.steps) and len(job.steps[step].past) < job.spec.steps[step].retries
-    return failed and left and attempt == job.steps[step].attempt and step not in verdicts
+    if traces.status is None or traces.status.exit == 0 or step in verdicts or step >= len(job.steps):
+        return False
+    state = job.steps[step]
+    return attempt < state.attempt or (attempt == state.attempt and len(state.past) < job.spec.steps[step].retries)
 
 
 def _box(container: Container | None, traces: runner.Traces, goes_on: bool, removed: bool) -> Box | None:
