@@ -64,17 +64,11 @@ def reader(dray: Served, image: Images, tmp_path: Path) -> Reader:
 
 
 def test_every_block_is_held_by_a_test_here() -> None:
-    held = ("dray run job.yaml ", "registry.example", "<in >out", "--local", "$ dray reproduce", "ok   engine")
-    assert [next((part for part in held if part in block), block) for block in blocks()] == list(held)
+    """But for those marked bash, and those that need a cluster."""
+    held = ("registry.example", "<in >out", "--local", "$ dray reproduce", "ok   engine")
+    mine = [block for block in blocks() if "kubectl" not in block]
+    assert [next((part for part in held if part in block), block) for block in mine] == list(held)
     assert len(blocks("toml")) == 1
-
-
-def test_the_first_block(reader: Reader, image: Images) -> None:
-    job_id = reader.dray.post({"steps": [{"source": image("echo", "hi")}]})
-    printed = reader.types(re.sub(r"\bID\b", job_id, the_block("dray run job.yaml")))
-    assert printed.startswith("0\n9\n")
-    assert f"id: {job_id}" in printed
-    assert (reader.folder / "result").read_text() == "hi\n"
 
 
 def test_a_step_from_the_command_line(reader: Reader) -> None:
