@@ -15,6 +15,8 @@ from kit.serving import Served
 class Clustered(Served):
     """As Served. What it has in the cluster is of one instance; the namespace may hold others' too."""
 
+    clean_within = 60
+
     def __init__(self, engine: docker.DockerClient, namespace: JobNamespace, image: str, args: Sequence[str], env: Mapping[str, str | None]) -> None:
         self.namespace = namespace
         given = {"KUBECONFIG": str(namespace.kubeconfig), "DRAY_JOBS": "20", **env}

@@ -18,12 +18,13 @@ from kit.dray import DRAY, answers, client, environment
 from kit.process import Process, free_port, until, wait_ready
 
 READY_WITHIN = 60
-_CLEAN_WITHIN = 20
 _LOG_TAIL = 200  # lines shown with a failed test
 
 
 class Served:
     """One data directory and port; `start` runs a process on it. `env` is added to this process's, None takes a variable away."""
+
+    clean_within = 20  # seconds
 
     def __init__(self, engine: docker.DockerClient, args: Sequence[str] = (), env: Mapping[str, str | None] | None = None) -> None:
         self.engine = engine
@@ -120,7 +121,7 @@ class Served:
         was_running = self.running
         try:
             if was_running:
-                until(lambda: not self._of_jobs(), _CLEAN_WITHIN, f"nothing of a job is left: {self._of_jobs()}")
+                until(lambda: not self._of_jobs(), self.clean_within, f"nothing of a job is left: {self._of_jobs()}")
                 assert self.stop() == 0
                 assert not self._left(), f"left behind: {self._left()}"
         finally:
