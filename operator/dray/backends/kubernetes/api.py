@@ -14,14 +14,15 @@ import orjson
 from yarl import URL
 
 from dray.backends.kubernetes.line import PROTOCOLS, WebSocket
-from dray.cluster import Cluster
+from dray.cluster import Cluster, Refused
 from dray.errors import Unavailable
 
 _WORKERS = 8
 _CONNECT = 10  # seconds
 _SILENT = 90  # seconds: a bookmark comes every 60
 _HEARTBEAT = 30  # seconds between pings of an exec
-_GONE = 410
+_GONE, _TOO_LARGE = 410, 413
+_LARGEST = 2**20  # bytes of an object: etcd takes 1.5 MiB, and the cluster has something to add
 
 
 class Expired(Exception):
@@ -53,6 +54,10 @@ class Api:
         return await self._call(self._cluster.metadata, path)
 
     async def create(self, path: str, body: dict[str, Any]) -> Any:
+        """Refuses itself what is too large: the API server's answer is none that tells it from what passes."""
+        size = len(orjson.dumps(body))
+        if size > _LARGEST:
+            raise Refused(_TOO_LARGE, f"it would have {size} bytes, at most {_LARGEST} can be stored")
         return await self._call(self._cluster.create, path, body)
 
     async def delete(self, path: str, body: dict[str, Any]) -> Any:
