@@ -169,7 +169,7 @@ Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
     """The next thing to do. `now`: microseconds since the epoch."""
     if job.phase in FINAL or (job.told.doomed and job.phase is Phase.WAITING):
-        if pod.shape is not Shape.ABSENT or pod.boxes:
+        if pod.shape is not Shape.ABSENT or pod.boxes or pod.gone is not None:
             return Close()
         return Forget() if job.told.doomed else Retire()
     if job.phase is Phase.WAITING:

@@ -13,7 +13,7 @@ from dray.pod import Box, Fault, Image, Mark, Pod, Shape, Stage, Status
 from dray.reason import Reason
 from dray.record import Job, Phase, StepState, new_job
 from dray.spec import parse
-from dray.state import MAX_REMADE, SECOND, Finish, Launch, Open, Renew, Rules, Save, Seed, decide, inputless
+from dray.state import MAX_REMADE, SECOND, Close, Finish, Launch, Open, Renew, Retire, Rules, Save, Seed, decide, inputless
 
 RULES = Rules(2, 10 * SECOND, "cluster")
 LOST = Fault(Reason.LOST, "it was deleted")
@@ -69,6 +69,13 @@ def test_a_pod_that_did_not_come_up_is_an_attempt_that_failed() -> None:
     pod = Pod(Shape.ABSENT, gone=Fault(Reason.UNSCHEDULABLE, "no node"))
     assert saved(job_of(0), pod).reason is Reason.UNSCHEDULABLE
     assert saved(job_of(1), pod).steps[0].attempt == 2
+
+
+def test_what_is_left_of_a_pod_that_did_not_come_up_is_removed_when_the_job_has_ended() -> None:
+    pod = Pod(Shape.ABSENT, gone=Fault(Reason.UNSCHEDULABLE, "no node"))
+    over = replace(job_of(0), phase=Phase.ERROR, reason=Reason.UNSCHEDULABLE)
+    assert decide(over, pod, 100, RULES) == Close()
+    assert decide(over, Pod(), 100, RULES) == Retire()
 
 
 def test_a_job_that_goes_on_in_a_new_pod_needs_the_output_kept_of_the_step_before() -> None:
