@@ -34,6 +34,8 @@ from kit.kubernetes import JobNamespace
 from kit.nodes import NodeImages
 
 WITHIN = 30  # seconds for anything to happen
+LEFT_SOCKETS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+"""aiohttp leaves a connection that is cancelled while it is made to the collector."""
 
 
 class Lab(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from backend_kit import (
+    LEFT_SOCKETS,
     WITHIN,
     Bench,
     BrokenOffError,
@@ -37,7 +38,7 @@ from dray.reason import Reason
 from dray.record import Job
 
 
-@pytest.fixture(params=["fake", "docker", "kubernetes"])
+@pytest.fixture(params=["fake", "docker", pytest.param("kubernetes", marks=LEFT_SOCKETS)])
 def lab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     if request.param == "fake":
         yield FakeLab()

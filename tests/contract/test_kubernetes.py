@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from backend_kit import Bench, KubernetesLab, claimed, ended, on_a_loop, output
+from backend_kit import LEFT_SOCKETS, Bench, KubernetesLab, claimed, ended, on_a_loop, output
 
 from dray.backends import Launching
 from dray.cluster import cluster
@@ -20,6 +20,7 @@ from kit.images import Images
 from kit.kubernetes import JobNamespace
 from kit.nodes import NodeImages
 
+pytestmark = LEFT_SOCKETS
 KEY, MIB = (0, 1), 2**20
 
 

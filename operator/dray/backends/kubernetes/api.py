@@ -21,6 +21,7 @@ _WORKERS = 8
 _CONNECT = 10  # seconds
 _SILENT = 90  # seconds: a bookmark comes every 60
 _HEARTBEAT = 30  # seconds between pings of an exec
+_SETTLE = 0.1  # seconds: a TLS connection goes a moment after its session is closed
 _GONE, _TOO_LARGE = 410, 413
 _LARGEST = 2**20  # bytes of an object: etcd takes 1.5 MiB, and the cluster has something to add
 
@@ -46,6 +47,7 @@ class Api:
         if self._session is not None:
             await self._session.close()
             self._session = None
+            await asyncio.sleep(_SETTLE)
 
     async def get(self, path: str) -> Any:
         return await self._call(self._cluster.get, path)
