@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +29,7 @@ KEY, MIB = (0, 1), 2**20
 def lab(job_namespace: JobNamespace, node_images: NodeImages, image: Images, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesLab]:
     yield KubernetesLab(job_namespace, node_images, image, monkeypatch)
     cluster.cache_clear()
+    gc.collect()  # in this test, and in no later one: LEFT_SOCKETS
 
 
 def pod_of(lab: KubernetesLab, job: Job) -> dict[str, Any]:
