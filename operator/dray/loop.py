@@ -46,7 +46,7 @@ class Loop:
         self._name, self._settings, self._store, self._backend, self._outputs = name, settings, store, backend, outputs
         self._works: dict[str, Work] = {}
         self._filling, self._sweeping = asyncio.Event(), asyncio.Event()
-        self._draining = False
+        self._draining = self._stopping = False
         self._holds_until = 0.0  # by the monotonic clock, which goes on while a process is paused: our lease
         self._tried_at = time.monotonic()  # to look at everything, or to begin
         metrics.JOBS_OPEN.set_function(lambda: len(self._works))
@@ -57,6 +57,7 @@ class Loop:
         try:
             await until(told, self._operate(), self._drain if self._settings.drain is Drain.FINISH else None)
         finally:
+            self._stopping = True
             await self._stop()
 
     @property
@@ -66,6 +67,8 @@ class Loop:
 
     async def ready(self) -> None:
         """Raises Unavailable, naming what is not."""
+        if self._stopping:
+            raise Unavailable("the operator is stopping")
         await self._store.ping()
         await self._backend.ping()
         if not self._holds():

@@ -15,6 +15,7 @@ import pytest
 
 from dray.backends.fake import FakeBackend, Program, World
 from dray.cli import probes
+from dray.errors import Unavailable
 from dray.loop import Loop
 from dray.outputs import Outputs
 from dray.record import FINAL, new_job
@@ -124,6 +125,16 @@ def test_before_its_lease_it_is_alive_but_not_ready(redis_server: RedisServer, t
             refused = await http.get("/readyz")
             assert (refused.status_code, refused.json()["detail"]) == (503, "the operator's lease does not hold")
         await store.close()
+
+    run(scenario())
+
+
+def test_one_that_stops_is_not_ready(redis_server: RedisServer, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with operating(redis_server, tmp_path) as operator:
+            await operator.until("/readyz", 200)
+        with pytest.raises(Unavailable, match="stopping"):
+            await operator.loop.ready()
 
     run(scenario())
 

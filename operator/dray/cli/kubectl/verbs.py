@@ -208,9 +208,13 @@ def _begun(jobs: DrayJobs, name: str, news: SimpleQueue[watch.News]) -> str | No
             told = True
             tell("it is suspended" if status.get("status") == "suspended" else "no operator has taken it yet: is there a dray operator --kubernetes?")
         try:
-            news.get(timeout=_LOOK)
+            stopped = news.get(timeout=_LOOK)
         except Empty:
             continue
+        job_id = (jobs.get(name).get("status") or {}).get("jobID")
+        if job_id:  # it began meanwhile: then it is cancelled, as any that runs
+            news.put(stopped)
+            return str(job_id)
         jobs.delete(name)
         return None
 
