@@ -42,6 +42,18 @@ def tell(text: str) -> None:
     print(shown(text, sys.stderr, keep="\t\n"), file=sys.stderr)
 
 
+def show_log(api: Api, job_id: str, wait: bool) -> None:
+    """The lines of a job's log; `wait`: until the job has ended."""
+    if not wait:
+        for text in api.lines(job_id):
+            show.line(text)
+        return
+    for event, found in follow(api, job_id, tell):
+        if event == "message":
+            show.line(found["line"])
+            sys.stdout.flush()
+
+
 def tell_failure(error: Failed, program: str = "dray") -> None:
     tell("\n  ".join([f"{program}: {error}", *error.lines]))
 
@@ -164,15 +176,7 @@ def get(context: typer.Context, job_id: Id, output: Output = Form.TABLE) -> None
 @app.command()
 def logs(context: typer.Context, job_id: Id, wait: Annotated[bool, typer.Option("--follow", "-f", help="go on until the job has ended")] = False) -> None:
     """Print the lines that a job's steps wrote."""
-    api = _api(context)
-    if not wait:
-        for text in api.lines(job_id):
-            show.line(text)
-        return
-    for event, found in follow(api, job_id, tell):
-        if event == "message":
-            show.line(found["line"])
-            sys.stdout.flush()
+    show_log(_api(context), job_id, wait)
 
 
 @app.command()

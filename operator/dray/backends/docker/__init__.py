@@ -25,9 +25,9 @@ from dray.backends.docker.pool import Pool
 from dray.backends.docker.sandbox import NETWORK, Sandboxes
 from dray.backends.docker.view import Container, View, listed, look
 from dray.backends.docker.views import Views
-from dray.backends.seed import of_input, of_step, reopen, seed
+from dray.backends.volume import ByAgent
 from dray.errors import Unavailable
-from dray.pod import Fault, Key, Mark, Pod, Shape, Stage
+from dray.pod import Fault, Key, Pod, Shape, Stage
 from dray.reason import Reason
 from dray.record import Job
 from dray.settings import Settings
@@ -40,7 +40,7 @@ _REMOVALS = 4  # at once, so that no box that is to be started waits for many
 _SOON = 2.0  # seconds
 
 
-class DockerBackend:
+class DockerBackend(ByAgent):
     """See `dray.backends.Backend`."""
 
     resolves = True
@@ -201,31 +201,6 @@ class DockerBackend:
     async def _remove(self, container: str) -> None:
         async with self._removing:
             await self._engine.remove(container)
-
-    async def drop(self, job: Job, key: Key) -> None:
-        await self._agent(job).drop(runner.output_file(*key))
-
-    async def drop_input(self, job: Job) -> None:
-        await self._agent(job).drop(runner.output_file(runner.INPUT, 1))
-
-    async def mark(self, job: Job, mark: Mark, text: str) -> None:
-        try:
-            await self._agent(job).write(mark, text.encode())
-        except FileExistsError:
-            return
-
-    async def unmark(self, job: Job, mark: Mark) -> None:
-        await self._agent(job).drop(mark)
-
-    async def reopen(self, job: Job, step: int) -> None:
-        await reopen(self._agent(job), (step, job.steps[step].attempt))
-
-    async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        await seed(self._agent(job), (step, job.steps[step].attempt), of_step(job.steps[step]), output)
-
-    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
-        assert job.input is not None  # who gives has one
-        await seed(self._agent(job), (runner.INPUT, 1), of_input(job.input), content)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         view = self._views.get(job.id)

@@ -23,10 +23,10 @@ from dray.backends.kubernetes.images import Sources
 from dray.backends.kubernetes.pods import Pods, Seen
 from dray.backends.kubernetes.registry import ImageConfig
 from dray.backends.kubernetes.view import View, gone, opened
-from dray.backends.seed import of_input, of_step, reopen, seed
+from dray.backends.volume import ByAgent
 from dray.cluster import Absent, Conflict, Refused, cluster
 from dray.errors import BadSetting, Unavailable
-from dray.pod import Fault, Key, Mark, Pod, Shape
+from dray.pod import Fault, Key, Pod, Shape
 from dray.reason import Reason
 from dray.record import Job
 from dray.secrets import NoSecret, Secrets
@@ -41,7 +41,7 @@ _IDENTITY = "/api/v1/namespaces/kube-system"
 _BACKGROUND = {"propagationPolicy": "Background"}
 
 
-class KubernetesBackend:
+class KubernetesBackend(ByAgent):
     """See `dray.backends.Backend`."""
 
     resolves = False
@@ -234,29 +234,6 @@ class KubernetesBackend:
     def _has_ended(self, view: View, key: Key) -> bool:
         traces = view.traces.get(key)
         return traces is not None and traces.status is not None
-
-    async def drop(self, job: Job, key: Key) -> None:
-        await self._agent(job).drop(runner.output_file(*key))
-
-    async def drop_input(self, job: Job) -> None:
-        await self._agent(job).drop(runner.output_file(runner.INPUT, 1))
-
-    async def mark(self, job: Job, mark: Mark, text: str) -> None:
-        with suppress(FileExistsError):
-            await self._agent(job).write(mark, text.encode())
-
-    async def unmark(self, job: Job, mark: Mark) -> None:
-        await self._agent(job).drop(mark)
-
-    async def reopen(self, job: Job, step: int) -> None:
-        await reopen(self._agent(job), (step, job.steps[step].attempt))
-
-    async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
-        await seed(self._agent(job), (step, job.steps[step].attempt), of_step(job.steps[step]), output)
-
-    async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
-        assert job.input is not None  # who gives has one
-        await seed(self._agent(job), (runner.INPUT, 1), of_input(job.input), content)
 
     def logs(self, job: Job) -> Mapping[Key, int]:
         view = self._views.get(job.id)

@@ -15,9 +15,8 @@ from dray.cli.kubectl.objects import DrayJobs
 from dray.client import app as client
 from dray.client import config, jobfile, show, watch
 from dray.client.api import Api, Json
-from dray.client.app import File, Output, Steps, tell
+from dray.client.app import File, Output, Steps, show_log, tell
 from dray.client.errors import Failed
-from dray.client.follow import follow
 from dray.client.show import Form
 
 PROGRAM = "kubectl dray"
@@ -123,14 +122,7 @@ def logs(
 ) -> None:
     """Print the lines that a DrayJob's steps wrote."""
     api, job_id = _job(name, namespace, context)
-    if not wait:
-        for text in api.lines(job_id):
-            show.line(text)
-        return
-    for event, found in follow(api, job_id, tell):
-        if event == "message":
-            show.line(found["line"])
-            sys.stdout.flush()
+    show_log(api, job_id, wait)
 
 
 @app.command()
