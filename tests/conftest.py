@@ -16,6 +16,7 @@ from docker.errors import APIError, DockerException
 
 from images import base
 from kit.api import Api
+from kit.bucket import Bucket
 from kit.clustered import Clustered
 from kit.dockerd import Dockerd
 from kit.dray import DRAY, answers, client, environment
@@ -72,6 +73,25 @@ def make_redis(redis: None) -> Iterator[Callable[..., RedisServer]]:
             return server
 
         yield make
+
+
+# --- a bucket
+
+
+@pytest.fixture(scope="session")
+def shared_bucket() -> Iterator[Bucket]:
+    """One for all tests; not to be killed."""
+    bucket = Bucket()
+    yield bucket
+    bucket.remove()
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    """One of the test's own."""
+    made = Bucket()
+    yield made
+    made.remove()
 
 
 # --- docker

@@ -1,4 +1,4 @@
-"""The output store, on each file system that is at hand: a folder and fsspec's memory."""
+"""The output store, on each file system that is at hand: a folder, fsspec's memory, and a bucket of a real S3 server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ import pytest
 
 from dray.errors import BadSetting, Full, NotFound, Unavailable
 from dray.outputs import Outputs
+from kit.bucket import Bucket
 
 MIB = 2**20
 
 
-@pytest.fixture(params=["file", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return (tmp_path / "not" / "there yet").as_uri() if request.param == "file" else f"memory://{tmp_path}"
+@pytest.fixture(params=["file", "memory", "bucket"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "file":
+        return (tmp_path / "not" / "there yet").as_uri()
+    if request.param == "memory":
+        return f"memory://{tmp_path}"
+    bucket: Bucket = request.getfixturevalue("shared_bucket")
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"{bucket.url}{tmp_path}"
 
 
 async def _blocks(*blocks: bytes) -> AsyncIterator[bytes]:

@@ -44,8 +44,9 @@ class Served:
 
     # --- the process
 
-    def start(self) -> None:
-        """Returns when it is ready."""
+    def start(self, **env: str) -> None:
+        """Returns when it is ready. `env` is added to its environment, also of the next ones."""
+        self._env |= env
         command = [DRAY, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self._args]
         self.process = Process(command, self.dir / "output.log", self._env)
         wait_ready(self.process, lambda: answers(self.http), READY_WITHIN, "dray serve")
