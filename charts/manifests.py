@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ _HELMS = ("helm.sh/", "app.kubernetes.io/managed-by")
 
 
 def rendered() -> str:
-    command = ["helm", "template", "dray", str(ROOT / "charts" / "dray"), "--namespace", _NAMESPACE, "--kube-version", "1.34.0", "--no-hooks"]
+    helm = os.environ.get("HELM", "helm")
+    command = [helm, "template", "dray", str(ROOT / "charts" / "dray"), "--namespace", _NAMESPACE, "--kube-version", "1.34.0", "--no-hooks"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     things = [_plain(thing) for thing in yaml.safe_load_all(text) if thing and thing["kind"] != "Secret"]
     things.insert(0, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _NAMESPACE}})

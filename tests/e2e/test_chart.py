@@ -9,7 +9,8 @@ import docker
 import pytest
 
 from kit import chart
-from kit.chart import NAME, Release
+from kit.chart import Release
+from kit.installed import NAME
 from kit.kubernetes import kubectl, require_cluster
 from kit.process import until
 from kit.registry import Registry
@@ -34,7 +35,7 @@ def release(engine: docker.DockerClient, request: pytest.FixtureRequest) -> Iter
 
 
 def test_helm_test_runs_a_job_by_the_api_and_a_drayjob(release: Release) -> None:
-    told = release.helm("test", NAME, "--timeout", "200s")
+    told = release.typed("helm --namespace dray test", "--timeout", "200s")
     assert told.count("Phase:          Succeeded") >= 2
     assert json.loads(release.kubectl("get", "drayjobs", "-o", "json"))["items"] == []
 

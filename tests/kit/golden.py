@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from kit.chart import rendered
+from kit.chart import HELM, rendered
 
 FOLDER = Path(__file__).parents[1] / "golden" / "chart"
 GIVEN = {"token": {"value": "sixteen-characters"}, "redis": {"password": "secret"}}
@@ -98,8 +98,8 @@ def _text(case: str) -> str:
 
 
 if __name__ == "__main__":
-    if shutil.which("helm") is None:
-        raise SystemExit("golden: helm is not installed")
+    if shutil.which(HELM) is None:
+        raise SystemExit(f"golden: {HELM} is not installed")
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in CASES:
         file(name).write_text(golden(name))

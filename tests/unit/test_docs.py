@@ -17,6 +17,7 @@ from kit.docs import ROOT, blocks
 
 DOCS = ROOT / "docs"
 TYPED = {"README.md", "docs/first-job.md", "docs/client.md", "docs/migration.md"}  # tests/e2e/test_readme.py, test_guides.py
+TYPED |= {"docs/install.md"}  # test_image.py, test_chart.py, test_release.py
 
 
 def test_the_table_of_meanings_is_the_codes() -> None:
