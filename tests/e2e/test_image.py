@@ -18,10 +18,13 @@ import pytest
 import yaml
 
 from kit import built
+from kit.docs import type_in
 from kit.dray import answers, client
 from kit.process import free_port, until
+from kit.registry import Registry
 
-ROOT = Path(__file__).parents[2]
+ROOT, GUIDE = Path(__file__).parents[2], "docs/install.md"
+VERSION = "0.1.0"  # as it stands there
 SOCKET = "/var/run/docker.sock"
 TOKEN = "sixteen-characters"
 
@@ -46,7 +49,7 @@ def run(engine: docker.DockerClient) -> Iterator[Callable[..., Any]]:
     with ExitStack() as made:
 
         def make(*words: str) -> Any:
-            name = f"dray-test-{secrets.token_hex(4)}"
+            name = _name()
             _docker("run", "-d", "--name", name, *words)
             container = engine.containers.get(name)
             made.callback(container.remove, force=True, v=True)
@@ -73,8 +76,12 @@ def started(run: Callable[..., Any], image: str, redis_image: str) -> Iterator[C
         yield make
 
 
-def _docker(*words: str, env: dict[str, str] | None = None) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=110, env=os.environ | (env or {})).stdout
+def _docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=110).stdout
+
+
+def _name() -> str:
+    return f"dray-test-{secrets.token_hex(4)}"
 
 
 def _job(image: str) -> dict[str, Any]:
@@ -137,6 +144,22 @@ def test_the_users_of_the_engine_need_not_be_root(started: Callable[..., tuple[A
     assert _output(asked, _job(image)) == "HELLO\n"
 
 
+def test_it_is_built_pushed_and_started_as_the_guide_says(engine: docker.DockerClient, registry: Callable[..., Registry], image: str, redis_image: str) -> None:
+    local, redis, dray, port = registry(), _name(), _name(), free_port()
+    team, build = f"{local.address}/team", f"docker build --build-arg BASE={built.debian(engine)}"
+    names = {"--name redis redis ": f"--name {redis} {redis_image} ", "--name dray --link redis:": f"--name {dray} --link {redis}:"}
+    try:
+        type_in(GUIDE, "docker build", ROOT, {"docker build": build, "registry.example/team": team}, DOCKER_BUILDKIT="0")
+        assert local.tags("team/dray") == [VERSION]
+        type_in(GUIDE, "docker run", ROOT, names | {"3000:3000 dray": f"{port}:3000 {team}/dray:{VERSION}"})
+        with client(f"http://127.0.0.1:{port}") as asked:
+            until(lambda: answers(asked), 60, "it is ready")
+            assert _output(asked, _job(image)) == "HELLO\n"
+    finally:
+        _docker("rm", "-f", "-v", dray, redis)
+        local.forget(f"{team}/dray:{VERSION}")
+
+
 # --- what is in it
 
 
@@ -166,24 +189,19 @@ def test_the_runner_alone_is_an_image_too(engine: docker.DockerClient, image: st
 
 
 def test_compose_brings_up_redis_api_and_operator(image: str, redis_image: str) -> None:
-    compose = _compose()
-    project, port = f"draytest{secrets.token_hex(4)}", free_port()
-    env = os.environ | {"DRAY_IMAGE": image, "REDIS_IMAGE": redis_image, "DRAY_PORT": str(port), "DRAY_TOKEN": TOKEN}
-
-    def run(*words: str) -> str:
-        command = [*compose, "-p", project, "-f", str(ROOT / "docker-compose.yml"), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=110, env=env).stdout
-
+    compose, port = _compose(), free_port()
+    env = {"COMPOSE_PROJECT_NAME": f"draytest{secrets.token_hex(4)}", "REDIS_IMAGE": redis_image, "DRAY_PORT": str(port)}
+    given = {"registry.example/team/dray:0.1.0": image, "DRAY_TOKEN=…": f"DRAY_TOKEN={TOKEN}", "docker compose": compose}
     try:
-        run("up", "-d", "--no-build")
+        type_in(GUIDE, "compose up", ROOT, given, **env)
         with client(f"http://127.0.0.1:{port}", TOKEN) as asked:
             until(lambda: answers(asked), 60, "the API is ready")
             assert _output(asked, _job(image)) == "HELLO\n"
             big = {"steps": [{"source": image, "command": ["sh", "-c", "yes | head -c 300000"]}]}
             assert len(_output(asked, big)) == 300_000  # by way of the folder that both share
     finally:
-        print(run("logs", "--no-color"))
-        run("down", "-v")
+        for words in ("logs --no-color", "down -v"):
+            subprocess.run([*compose.split(), *words.split()], cwd=ROOT, env=os.environ | env, check=True, timeout=110)
 
 
 def test_compose_keeps_what_was_acknowledged() -> None:
@@ -194,10 +212,10 @@ def test_compose_keeps_what_was_acknowledged() -> None:
     assert services["redis"]["volumes"] == ["redis:/data"]
 
 
-def _compose() -> list[str]:
+def _compose() -> str:
     """The command; the test is skipped where there is none."""
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
-        return ["docker", "compose"]
+        return "docker compose"
     if not shutil.which("docker-compose"):
         pytest.skip("there is no docker compose (Debian: apt install docker-compose)")
-    return ["docker-compose"]
+    return "docker-compose"

@@ -1,11 +1,12 @@
-"""`make release` and `kubectl apply -k`: what they make is whole."""
+"""`make release` and `kubectl apply -k`: what they make is whole, and works."""
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -14,9 +15,12 @@ import yaml
 
 import manifests
 from kit import built, chart
-from kit.kubernetes import kubectl, require_cluster
+from kit.docs import type_in
+from kit.installed import NAME, Installed
+from kit.kubernetes import drayjob, kubectl, require_cluster
+from kit.registry import Registry
 
-ROOT = Path(__file__).parents[2]
+ROOT, GUIDE = Path(__file__).parents[2], "docs/install.md"
 VERSION = yaml.safe_load((ROOT / "charts" / "dray" / "Chart.yaml").read_text())["appVersion"]
 
 pytestmark = pytest.mark.ours
@@ -58,24 +62,86 @@ def test_secrets_that_are_there_stay(tmp_path: Path) -> None:
     assert len(before["token"]) == 32
 
 
+@pytest.fixture
+def applied(engine: docker.DockerClient, tmp_path: Path) -> Iterator[Installed]:
+    """As docs/install.md says, in the very namespaces that it names. The resource definition is left alone where the cluster has it."""
+    require_cluster()
+    if NAME in kubectl("get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split():
+        pytest.skip(f"the cluster has a namespace {NAME}, which is not the test's")
+    registry = Registry(engine)
+    installed = Installed(NAME, registry.push(built.dray(engine), "dray", VERSION))
+    installed.volume(f"data-{NAME}-redis-0")
+    folder = tmp_path / "deploy" / "kubernetes"
+    shutil.copytree(manifests.FILE.parent, folder, ignore=shutil.ignore_patterns("secrets.d"))
+    _fill_in(folder, registry.address, registry.push(built.redis(engine), "redis"))
+    try:
+        type_in(GUIDE, "apply -k", tmp_path, {})
+        yield installed
+    finally:
+        installed.show()
+        kubectl("delete", "-k", str(folder), "--ignore-not-found", "--timeout=100s")
+        installed.close()
+        registry.remove()
+
+
+def _fill_in(folder: Path, registry: str, redis: str) -> None:
+    name, _, tag = redis.rpartition(":")
+    file = folder / "kustomization.yaml"
+    file.write_text(file.read_text().replace("registry.example/team", registry))
+    kustomization = yaml.safe_load(file.read_text())
+    kustomization["images"].append({"name": "docker.io/library/redis", "newName": name, "newTag": tag})
+    file.write_text(yaml.safe_dump(kustomization))
+    if chart.has_drayjobs():
+        file = folder / "dray.yaml"
+        things = [thing for thing in yaml.safe_load_all(file.read_text()) if thing["kind"] != "CustomResourceDefinition"]
+        file.write_text(yaml.safe_dump_all(things))
+
+
 @pytest.mark.full
 @pytest.mark.timeout(600)
-def test_a_tag_becomes_wheel_source_chart_and_image(engine: docker.DockerClient, tmp_path: Path) -> None:
+def test_what_kubectl_applies_runs_jobs_and_goes_without_a_trace(applied: Installed, tmp_path: Path) -> None:
+    for what in ("statefulset/dray-redis", "deployment/dray-api", "deployment/dray-operator"):
+        applied.kubectl("rollout", "status", what, "--timeout=100s")
+    applied.read_token()
+    assert applied.output(applied.post(applied.step("echo hello"), applied.step("tr a-z A-Z"))) == "HELLO\n"
+    applied.kubectl("apply", "-f", "-", sent=json.dumps(drayjob("words", {"steps": [applied.step("echo hello")]})))
+    applied.kubectl("wait", "--for=condition=Succeeded", "drayjob/words", "--timeout=60s")
+    applied.kubectl("delete", "drayjob", "words", "--timeout=60s")
+    type_in(GUIDE, "delete -k", tmp_path / "deploy" / "kubernetes", {})
+    in_cluster = kubectl("get", "namespaces,clusterroles,clusterrolebindings", "-o", "name").split()
+    theirs = {f"namespace/{NAME}", f"namespace/{NAME}-jobs"}
+    assert [name for name in in_cluster if name in theirs or f"/{NAME}-{NAME}-" in name] == []
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_a_tag_becomes_wheel_source_chart_and_image_and_the_last_two_are_pushed(engine: docker.DockerClient, tmp_path: Path) -> None:
     chart.require_helm()
-    clone = tmp_path / "clone"
+    clone, registry = tmp_path / "clone", Registry(engine, tls=True)
+    team = f"{registry.address}/team"
     for words in (["clone", "-q", str(ROOT), str(clone)], ["-C", str(clone), "tag", f"v{VERSION}"]):
         subprocess.run(["git", *words], check=True)
-    env = os.environ | {"BASE": built.debian(engine), "REGISTRY": "dray-test.example/team", "DOCKER_BUILDKIT": "0"}
-    subprocess.run(["deploy/release", f"v{VERSION}"], cwd=clone, env=env, check=True, timeout=580)
+    try:
+        trusted = {"SSL_CERT_FILE": str(_trusting(registry.certificate, tmp_path))}
+        env = trusted | {"BASE": built.debian(engine), "DOCKER_BUILDKIT": "0", "PUSH": "yes"}
+        type_in(GUIDE, "make release", clone, {"registry.example/team": team, "v0.1.0": f"v{VERSION}"}, **env)
+        assert registry.tags("team/dray") == registry.tags("team/charts/dray") == [VERSION]
+    finally:
+        registry.forget(f"{team}/dray:{VERSION}")
+        registry.remove()
     names = [file.name.partition("-py3")[0] for file in sorted((clone / "dist").iterdir())]
     assert names == ["SHA256SUMS", f"dray-{VERSION}-chart.tgz", f"dray-{VERSION}", f"dray-{VERSION}.tar.gz"]
     with tarfile.open(clone / "dist" / f"dray-{VERSION}-chart.tgz") as packed:
         values = packed.extractfile("dray/values.yaml")
         assert values is not None
-        assert yaml.safe_load(values)["image"]["registry"] == "dray-test.example/team"
-    image = engine.images.get(f"dray-test.example/team/dray:{VERSION}")
-    assert image.labels["org.opencontainers.image.version"] == VERSION
-    engine.images.remove(f"dray-test.example/team/dray:{VERSION}", force=True)
+        assert yaml.safe_load(values)["image"]["registry"] == team
+
+
+def _trusting(certificate: Path, folder: Path) -> Path:
+    """What this machine trusts, and the certificate."""
+    bundle = folder / "trusted.pem"
+    bundle.write_bytes(Path("/etc/ssl/certs/ca-certificates.crt").read_bytes() + certificate.read_bytes())
+    return bundle
 
 
 def test_a_tag_that_is_not_there_is_refused() -> None:

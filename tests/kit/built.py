@@ -28,7 +28,8 @@ _REDIS = """\
 FROM {base}
 RUN apt-get update && apt-get install -y --no-install-recommends redis-server && rm -r /var/lib/apt/lists/*
 EXPOSE 6379
-CMD ["redis-server", "--protected-mode", "no"]
+ENTRYPOINT ["sh", "-c", "exec \\"$0\\" \\"$@\\" --protected-mode no"]
+CMD ["redis-server"]
 """
 
 

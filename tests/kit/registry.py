@@ -68,6 +68,10 @@ class Registry:
         with suppress(ImageNotFound):
             self.engine.images.remove(reference, force=True)
 
+    def tags(self, name: str) -> list[str]:
+        found: list[str] = self._get(f"{name}/tags/list").raise_for_status().json()["tags"]
+        return found
+
     def kill(self) -> None:
         self.process.kill()
 
@@ -85,8 +89,10 @@ class Registry:
         subprocess.run(["openssl", "req", "-x509", *made, *names], cwd=self.dir, check=True, capture_output=True)
 
     def _answers(self) -> bool:
-        scheme = "https" if self.tls else "http"
         try:
-            return httpx.get(f"{scheme}://{self.address}/v2/", verify=False).status_code in (200, 401)
+            return self._get("").status_code in (200, 401)
         except httpx.TransportError:
             return False
+
+    def _get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{'https' if self.tls else 'http'}://{self.address}/v2/{path}", verify=False)
