@@ -66,6 +66,7 @@ def test_every_value_is_described() -> None:
         {"replicas": 3},
         {"api": {"replicas": "two"}},
         {"settings": {"PATH": "/bin"}},
+        {"settings": {"DRAY_BACKEND": "docker"}},
         {"token": {"value": "short"}},
         {"ingress": {"enabled": True}},
         {"httpRoute": {"enabled": True, "hostnames": ["dray.example"]}},
