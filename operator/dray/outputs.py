@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -22,6 +23,9 @@ import fsspec  # type: ignore[import-untyped]
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from dray.errors import BadSetting, Full, NotFound, Unavailable
+
+for _name in ("aiobotocore", "botocore", "s3fs"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # they would log requests with their signatures, and answers whole
 
 _BLOCK = 2**20
 _PART = 16 * _BLOCK  # held in memory of each that is written, and read ahead; an object in a bucket has 10,000 at most

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kit.bucket import Bucket
+from kit.bucket import KEY, SECRET, Bucket
 from kit.images import Images
 from kit.process import Process, until
 from kit.serving import Served
@@ -36,6 +36,7 @@ def test_large_outputs_lie_in_the_bucket_until_their_job_is_deleted(serve: Serve
     assert list((dray.data_dir).rglob("outputs/*")) == []
     assert dray.http.delete(f"/jobs/{job_id}").status_code == 204
     until(lambda: bucket.objects() == {}, 30, "its output is gone")
+    assert [word for word in (KEY, SECRET, "Signature") if word in dray.process.output] == []
 
 
 def test_they_go_with_jobs_that_are_kept_for_a_time(serve: Serve, bucket: Bucket, image: Images) -> None:

@@ -12,7 +12,7 @@ import pytest
 from kit.process import Process, free_port, wait_ready
 
 PROGRAM = "versitygw"
-KEY, SECRET = "dray-test", "sixteen-characters"
+KEY, SECRET = "AKDRAYTEST", "sixteen-characters"
 NAME = "outputs"
 
 
