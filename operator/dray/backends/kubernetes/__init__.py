@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from dray import runner
@@ -101,7 +102,6 @@ class KubernetesBackend(ByAgent):
             return Pod(Shape.GOING)
         if seen is None or not seen.running:
             return self._opening(job, view, seen)
-        view.opening_since = None
         agent = await self._agent_of(job, view, seen)
         listing = await agent.look()
         why = None if runner.orders(listing) else faults.without_runner(seen)
@@ -125,15 +125,13 @@ class KubernetesBackend(ByAgent):
         return None
 
     def _opening(self, job: Job, view: View, seen: Seen | None) -> Pod:
-        """Not up yet; too long is long enough for a fault."""
-        now = time.time()
-        since = view.opening_since = view.opening_since or (seen.made_at if seen else now)
-        left = since + self._settings.pending - now
+        """Not up yet. A fault once nothing has changed for too long: a node that many pods came to at once takes its time for each."""
+        view.unseen_since = view.unseen_since or time.time()
+        left = (seen.changed_at if seen else view.unseen_since) + self._settings.pending - time.time()
         if left <= 0:
-            why = Fault(Reason.UNSCHEDULABLE, f"the job's pod did not come up in {self._settings.pending:g} s: {faults.not_up(seen)}")
+            why = Fault(Reason.UNSCHEDULABLE, f"the job's pod did not come up, and nothing changed for {self._settings.pending:g} s: {faults.not_up(seen)}")
             return Pod(Shape.ABSENT, gone=why)
-        if view.waking is None:
-            view.waking = asyncio.get_running_loop().call_later(left + 0.1, self._woken.put_nowait, job.id)
+        view.wake_after(left + 0.1, partial(self._woken.put_nowait, job.id))
         return Pod(Shape.OPENING)
 
     async def _agent_of(self, job: Job, view: View, seen: Seen) -> Agent:

@@ -7,6 +7,7 @@ last attempt that was ordered stands; of those before it only their traces are l
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dray import runner
@@ -25,13 +26,14 @@ class View:
 
     `made`: its Job was made here just now. `refused`: why the API server did not make it. `asked`: attempts whose image
     was asked for, and whether before their turn; `images`: by step, what its registry says (None: nothing yet).
-    `removed`: attempts whose boxes are not to be shown any more. `opening_since`: seconds since the epoch.
+    `removed`: attempts whose boxes are not to be shown any more. `unseen_since`: when it was looked for first, seconds since
+    the epoch.
     """
 
     pod: str
     made: bool = False
     refused: Fault | None = None
-    opening_since: float | None = None
+    unseen_since: float | None = None
     agent: Agent | None = None
     traces: dict[Key, runner.Traces] = field(default_factory=dict)
     orders: set[Key] | None = None
@@ -39,6 +41,12 @@ class View:
     images: dict[int, ImageConfig | Fault | None] = field(default_factory=dict)
     removed: set[Key] = field(default_factory=set)
     waking: asyncio.TimerHandle | None = None
+
+    def wake_after(self, seconds: float, wake: Callable[[], None]) -> None:
+        """In place of the call before it."""
+        if self.waking is not None:
+            self.waking.cancel()
+        self.waking = asyncio.get_running_loop().call_later(seconds, wake)
 
     async def hang_up(self) -> None:
         if self.waking is not None:
