@@ -7,6 +7,7 @@ last attempt that was ordered stands; of those before it only their traces are l
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +19,8 @@ from dray.backends.kubernetes.registry import ImageConfig
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
 from dray.reason import Reason
 from dray.record import FINAL, Job
+
+_TRIED = 35.0  # seconds: a kubelet tries at once, after 10 and after 20 more
 
 
 @dataclass
@@ -114,14 +117,23 @@ def _image(view: View, job: Job, key: Key, seen: Seen) -> Image | Fault:
     if isinstance(config, Fault) and not spec.command:
         return Fault(config.reason, config.message, early)
     fault = faults.of_container(container, spec.source, refers)
-    if fault is not None and fault.reason is Reason.IMAGE_PULL_FAILED and config is None:
-        return Image.PULLING  # its registry will say more
+    if fault is not None and fault.reason is Reason.IMAGE_PULL_FAILED and (config is None or (not _none_has(config) and may_still_come(seen) > 0)):
+        return Image.PULLING  # its registry will say more, or the kubelet will try again
     if fault is not None:
         known = config if isinstance(config, Fault) else fault
         return Fault(known.reason, known.message, early)
     if config is None and not spec.command:
         return Image.PULLING
     return Image.READY
+
+
+def _none_has(config: ImageConfig | Fault) -> bool:
+    return isinstance(config, Fault) and config.reason is Reason.IMAGE_NOT_FOUND
+
+
+def may_still_come(seen: Seen) -> float:
+    """Seconds that a pull which fails is no fault yet, so that the kubelet has tried three times."""
+    return seen.changed_at + _TRIED - time.time()
 
 
 def gone(view: View | None, job: Job, seen: Seen | None, why: Fault) -> Pod:
