@@ -39,14 +39,15 @@ class Container:
 class Seen:
     """A pod as the API server has it.
 
-    `made_at`: seconds since the epoch. `reason`, `message`: why it failed as a whole. `disrupted`: why the cluster takes
-    it away; `unscheduled`: why no node has it. `going`: it is being deleted; `deleted`: it is gone, and this is what was told last. `images`: by container.
+    `changed_at`: when it was made, or one of its conditions changed last, seconds since the epoch. `reason`, `message`: why
+    it failed as a whole. `disrupted`: why the cluster takes it away; `unscheduled`: why no node has it. `going`: it is
+    being deleted; `deleted`: it is gone, and this is what was told last. `images`: by container.
     """
 
     uid: str
     name: str
     job: str
-    made_at: float
+    changed_at: float
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
@@ -73,11 +74,12 @@ def seen(body: Mapping[str, Any]) -> Seen:
     metadata, status = body["metadata"], body.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     disrupted, scheduled = conditions.get("DisruptionTarget", {}), conditions.get("PodScheduled", {})
+    changes = [condition["lastTransitionTime"] for condition in conditions.values() if condition.get("lastTransitionTime")]
     return Seen(
         metadata["uid"],
         metadata["name"],
         metadata["labels"].get(names.JOB, ""),
-        datetime.fromisoformat(metadata["creationTimestamp"]).timestamp(),
+        max(datetime.fromisoformat(time).timestamp() for time in (metadata["creationTimestamp"], *changes)),
         status.get("phase", "Pending"),
         status.get("reason", ""),
         status.get("message", ""),
