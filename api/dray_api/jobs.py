@@ -44,7 +44,7 @@ def posted(job_id: str, spec: JobSpec) -> dict[str, Any]:
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value}
+    return {name: value for name, value in fields.items() if value or name == "ttlSecondsAfterFinished"}
 
 
 # --- how far a job is

@@ -65,7 +65,7 @@ class Cluster:
     @contextmanager
     def _served(self, api_server: str | None = None, jobs: int = 4) -> Iterator[tuple[Clustered, Server]]:
         """With the permissions that the docs name, and a client of it."""
-        env = {"DRAY_JOBS": str(jobs), "DRAY_PENDING": "20m", "LOG_LEVEL": "info"}
+        env = {"DRAY_JOBS": str(jobs), "LOG_LEVEL": "info"}
         if api_server:
             env["KUBECONFIG"] = str(self._namespace.kubeconfig_at(api_server))
         served = Clustered(self._bench.engine, self._namespace, self._nodes.ours, [], env)

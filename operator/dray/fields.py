@@ -20,6 +20,7 @@ MAX_PATH_PART = 255  # bytes, Linux's NAME_MAX
 MAX_DELIMITER = 4096  # bytes
 MAX_WORDS = 1000  # of a command or its arguments
 MAX_TIMEOUT = 30 * 86_400  # seconds
+MAX_TIME_TO_LIVE = 2**31 - 1  # seconds, as of a Kubernetes Job
 MAX_RETRIES = 10
 MAX_MOUNTS = 32
 MAX_LABELS = 64

@@ -15,11 +15,14 @@ from pathlib import Path
 
 
 @contextmanager
-def operator_name(data_dir: Path) -> Iterator[str]:
-    """The name kept in the directory; a new one where another operator that runs has that, or where none can be kept."""
+def operator_name(data_dir: Path, backend: str) -> Iterator[str]:
+    """The name kept in the directory for that backend; a new one where another operator that runs has that, or where none can be kept.
+
+    Who was one of another backend must not go on with that one's jobs.
+    """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        file = os.open(data_dir / "operator", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(data_dir / ("operator" if backend == "docker" else f"operator-{backend}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         yield _new()
         return

@@ -125,7 +125,7 @@ class Loop:
 
     async def _enlist(self) -> bool:
         asked = time.monotonic()
-        kept = await self._store.enlist(self._name, self._tools.engine, self._settings.lease)
+        kept = await self._store.enlist(self._name, self._tools.engine, self._settings.lease, self._settings.backend)
         self._holds_until = asked + self._settings.lease
         metrics.enlisted(kept)
         return kept
@@ -236,7 +236,7 @@ class Loop:
         answering: set[asyncio.Task[None]] = set()
         try:
             while True:
-                asked = await self._store.asked()
+                asked = await self._store.asked(self._settings.backend)
                 if asked is not None:
                     answering.add(task := asyncio.create_task(self._answer_one(*asked)))
                     task.add_done_callback(answering.discard)
@@ -256,16 +256,15 @@ class Loop:
             await self._store.answer(question, answer)
 
     async def _retain(self) -> None:
-        """Remove finished jobs that the settings keep no longer."""
+        """Remove finished jobs that the settings, or they themselves, keep no longer."""
         keep_time, keep_jobs = self._settings.keep_time, self._settings.keep_jobs
-        while keep_time is not None or keep_jobs is not None:
-            outdated = await self._store.outdated(keep_time, keep_jobs, _OUTDATED)
+        while True:
+            outdated = {*await self._store.expired(_OUTDATED), *await self._store.outdated(keep_time, keep_jobs, _OUTDATED)}
             for job_id in outdated:
                 with suppress(NotFound):
                     await self._store.doom(job_id)
             if len(outdated) < _OUTDATED:
                 await asyncio.sleep(_RESYNC)
-        await asyncio.Event().wait()
 
 
 async def _for_ever(source: Callable[[], Coroutine[Any, Any, None]]) -> None:

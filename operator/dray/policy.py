@@ -12,7 +12,7 @@ from dray.fields import Limits
 from dray.pod import Fault
 from dray.reason import Reason
 from dray.settings import Runs, Settings
-from dray.spec import OBJECT_NAMESPACE, JobSpec, Step
+from dray.spec import OBJECT_NAMESPACE, JobSpec, Step, unsupported
 
 
 def refusals(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
@@ -40,23 +40,20 @@ def _of_step(step: Step, settings: Settings) -> Iterator[tuple[str, Fault]]:
         if asked is not None and most is not None and asked > most:
             unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]
             yield f"resources.{name}", Fault(Reason.RESOURCES_NOT_ALLOWED, f"{name}: at most {most}{unit} is allowed here")
-    if step.resources.pids is not None and settings.backend is Runs.KUBERNETES:
-        yield "resources.pids", Fault(Reason.NOT_SUPPORTED, "Kubernetes has no limit of processes for one container")
 
 
 def _of_backend(spec: JobSpec, settings: Settings) -> Iterator[tuple[str, Fault]]:
-    """What the job asks for and its backend cannot do, or not here."""
-    asked = spec.kubernetes
-    if settings.backend is not Runs.KUBERNETES:
-        if asked is not None:
-            yield "kubernetes", Fault(Reason.NOT_SUPPORTED, "jobs run on Docker here, not on Kubernetes")
+    """What the job asks for and its backend cannot do, or not here. Of one that names another backend its operators judge."""
+    if spec.backend not in (None, settings.backend):
         return
-    if spec.network != "bridge":
-        yield "network", Fault(Reason.NOT_SUPPORTED, "a pod on Kubernetes has the cluster's network: only bridge, the default, can be said here")
-    own = spec.labels.get(OBJECT_NAMESPACE)
-    if asked is not None and asked.namespace not in ((None, own) if own else (None, settings.job_namespace, *settings.job_namespaces)):
+    for field, message in unsupported(spec, settings.backend):
+        yield field, Fault(Reason.NOT_SUPPORTED, message)
+    asked, own = spec.kubernetes, spec.labels.get(OBJECT_NAMESPACE)
+    if asked is None or settings.backend is not Runs.KUBERNETES:
+        return
+    if asked.namespace not in ((None, own) if own else (None, settings.job_namespace, *settings.job_namespaces)):
         yield "kubernetes.namespace", Fault(Reason.NOT_SUPPORTED, f"{asked.namespace} is no namespace that is allowed here")
-    if asked is not None and asked.root and not settings.root:
+    if asked.root and not settings.root:
         yield "kubernetes.root", Fault(Reason.NOT_SUPPORTED, "images that run as root are not allowed here")
 
 

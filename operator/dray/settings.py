@@ -48,7 +48,7 @@ class Settings:
 
     `backend`: what jobs run on. Of Kubernetes: `image` has the runner; `job_namespace` is where jobs run that name none
     (None: the operator's own), `job_namespaces` are those that they may name; `root`: whether they may ask for images
-    that run as root; `pending`: how long a pod may take to come up.
+    that run as root; `pending`: how long nothing may change about a pod that is not up.
     """
 
     host: str = "127.0.0.1"

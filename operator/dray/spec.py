@@ -6,7 +6,7 @@ What each field may hold is in `fields.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -195,6 +195,11 @@ class JobSpec(_Part):
     labels: Annotated[dict[fields.LabelKey, fields.LabelValue], Field(max_length=fields.MAX_LABELS)] = {}
     kubernetes: Annotated[Kubernetes | None, Field(description="how the job's pod is made; only where jobs run on Kubernetes")] = None
     network: Annotated[fields.Network, Field(description="none, bridge, or the name of a network of the engine's")] = "bridge"
+    backend: Annotated[Literal["docker", "kubernetes"] | None, Field(description="what it must run on; any operator may run it if absent")] = None
+    ttlSecondsAfterFinished: Annotated[  # noqa: N815 (Kubernetes' word)
+        Annotated[int, Field(ge=0, le=fields.MAX_TIME_TO_LIVE)] | None,
+        Field(description="seconds after its end when the job is deleted, with its log and output"),
+    ] = None
 
     @model_validator(mode="after")
     def _always_is_last(self) -> JobSpec:
@@ -237,10 +242,26 @@ def parse_trusted(given: Any) -> JobSpec:
 
 def _validated(given: Any, context: str | None) -> JobSpec:
     try:
-        return JobSpec.model_validate(given, context=context)
+        spec = JobSpec.model_validate(given, context=context)
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False)
         raise Invalid([FieldError(_path(fault["loc"]), _wording(fault)) for fault in faults if not _follows(fault, faults)]) from None
+    unfit = [FieldError(field, message) for field, message in unsupported(spec, spec.backend)]
+    if unfit:
+        raise Invalid(unfit)
+    return spec
+
+
+def unsupported(spec: JobSpec, backend: str | None) -> Iterator[tuple[str, str]]:
+    """(field, message) of what the job asks for and that backend cannot do; None: that is not known yet."""
+    if backend == "docker" and spec.kubernetes is not None:
+        yield "kubernetes", "the block kubernetes is for jobs on Kubernetes, and this one runs on Docker"
+    if backend == "kubernetes":
+        if spec.network != "bridge":
+            yield "network", "a pod on Kubernetes has the cluster's network: only bridge, the default, can be said here"
+        for number, step in enumerate(spec.steps):
+            if step.resources.pids is not None:
+                yield f"steps[{number}].resources.pids", "Kubernetes has no limit of processes for one container"
 
 
 def _follows(fault: Any, faults: list[Any]) -> bool:
@@ -272,6 +293,7 @@ _WORDING = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be a number",
+    "literal_error": "must be {expected}",
     "string_unicode": "must be valid Unicode",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from dray.spec import EnvVar
 from kit.images import Images
 from kit.kubernetes import JobNamespace
 from kit.nodes import NodeImages
+from kit.process import until
 
 pytestmark = LEFT_SOCKETS
 KEY, MIB = (0, 1), 2**20
@@ -206,6 +208,38 @@ async def test_an_eviction_is_told_apart_from_a_deletion(lab: KubernetesLab) -> 
         lab.namespace.kubectl("create", "--raw", path, "-f", "-", sent=json.dumps(eviction))
         pod = await bench.until(job, lambda pod: pod.gone is not None)
         assert (reason(pod), set(pod.boxes)) == (Reason.EVICTED, {KEY})
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("came_up", [False, True])
+@on_a_loop
+async def test_a_pod_whose_node_was_deleted_is_told_of_when_the_cluster_removes_it(lab: KubernetesLab, came_up: bool) -> None:
+    node = f"ghost-{secrets.token_hex(4)}"  # which has no kubelet, so what one would say is said here
+    lab.namespace.kubectl("create", "-f", "-", sent=json.dumps(_node(node)))
+    async with Bench(lab) as bench:
+        job = bench.job("sleeps", kubernetes={"nodeSelector": {"ghost": node}, "tolerations": [{"operator": "Exists"}]})
+        job = replace(job, pod=await bench.backend.open(job))
+        bench.jobs.append(job)
+        until(lambda: bool(pod_of(lab, job)["spec"].get("nodeName")), 30, "it has its node")
+        if came_up:
+            up = {"status": {"phase": "Running", "containerStatuses": [_running(container) for container in pod_of(lab, job)["spec"]["containers"]]}}
+            lab.namespace.kubectl("patch", "pod", pod_of(lab, job)["metadata"]["name"], "--subresource=status", "-p", json.dumps(up))
+        lab.namespace.kubectl("delete", "node", node)
+        async with Bench(lab, bench.instance) as second:
+            pod = await second.until(job, lambda pod: pod.gone is not None, within=150)
+        assert (reason(pod), set(pod.boxes)) == (Reason.EVICTED, {KEY} if came_up else set())
+
+
+def _node(name: str) -> dict[str, Any]:
+    has = {"cpu": "4", "memory": "8Gi", "pods": "10"}
+    status = {"capacity": has, "allocatable": has, "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"ghost": name}}, "status": status}
+
+
+def _running(container: dict[str, Any]) -> dict[str, Any]:
+    state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+    return {"name": container["name"], "image": container["image"], "imageID": "", "ready": True, "restartCount": 0, "state": state}
 
 
 @on_a_loop

@@ -10,6 +10,7 @@ from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, on_redis
 
 from dray.errors import Stale
 from dray.record import Job, Phase
+from dray.settings import Runs
 from dray.store import Store
 from kit.redis import RedisServer
 
@@ -203,6 +204,72 @@ async def test_the_pods_that_an_engine_may_have_are_those_of_its_operators_alive
     assert await store.active("another") == {"C": None}
 
 
+# --- backends
+
+
+@on_redis
+async def test_a_job_that_names_a_backend_is_begun_on_that_one_only_and_in_its_turn(store: Store, server: RedisServer) -> None:
+    wanted = ["kubernetes", None, "docker", None, "kubernetes", "docker"]
+    for number, backend in enumerate(wanted):
+        await store.create(a_job(f"{number}", backend=backend))
+    await store.enlist("d", "e", 60, Runs.DOCKER)
+    await store.enlist("k", "c", 60, Runs.KUBERNETES)
+    assert [await store.begin("d", "e") for _ in range(2)] == ["1", "2"]
+    assert [await store.begin("k", "c") for _ in range(4)] == ["0", "3", "4", None]
+    assert [await store.begin("d", "e") for _ in range(2)] == ["5", None]
+    assert (await store.get("0")).owner == "k"
+
+
+@on_redis
+async def test_a_job_for_a_backend_waits_in_its_place_while_it_is_held_and_no_longer_once_it_is_over(store: Store, server: RedisServer) -> None:
+    for name in "ABCD":
+        await store.create(a_job(name, backend="kubernetes"))
+    await store.hold("A", True)
+    await store.doom("B")
+    await store.cancel("C")
+    await store.enlist("k", "c", 60, Runs.KUBERNETES)
+    assert (await store.counts()).waiting == 1
+    await store.hold("A", False)
+    assert [await store.begin("k", "c") for _ in range(3)] == ["A", "D", None]
+
+
+@on_redis
+async def test_a_job_that_names_a_backend_is_taken_over_on_that_one_only(store: Store, server: RedisServer) -> None:
+    await store.enlist("gone", "e", 60)
+    names = [f"{number:03}" for number in range(110)]
+    for name in names:
+        await store.create(a_job(name, backend="docker"))
+    await store.create(a_job("any"))
+    assert [await store.begin("gone", "e") for _ in range(111)] == [*names, "any"]
+    await _ran_out(store, "gone")
+    await store.enlist("k", "c", 60, Runs.KUBERNETES)
+    await store.enlist("d", "another", 60, Runs.DOCKER)
+    await asyncio.sleep(SOON)
+    assert await store.adopt("k", "c", SOON / 2) == ["any"]
+    assert await store.adopt("k", "c", SOON / 2) == []
+    assert await store.adopt("d", "another", SOON / 2) == names[:100]
+    assert await store.adopt("d", "another", SOON / 2) == names[100:]
+
+
+@on_redis
+async def test_what_nobody_owns_and_was_deleted_is_removed_on_any_backend(store: Store, server: RedisServer) -> None:
+    await store.create(a_job("A", backend="docker"))
+    await store.create(a_job("B", backend="docker"))
+    for name in "AB":
+        await store.doom(name)
+    await store.enlist("k", "c", 60, Runs.KUBERNETES)
+    assert await store.adopt_one("A", "k", "c")
+    assert await store.adopt("k", "c", 60) == ["B"]
+
+
+@on_redis
+async def test_operators_are_known_by_their_backend(store: Store, server: RedisServer) -> None:
+    await store.enlist("d", "e", 60)
+    await store.enlist("k", "c", 60, Runs.KUBERNETES)
+    assert await store.operators() == ["d", "k"]
+    assert (await store.operators("docker"), await store.operators("kubernetes")) == (["d"], ["k"])
+
+
 # --- fences
 
 
@@ -252,4 +319,5 @@ async def test_an_operator_long_gone_is_known_while_it_owns_a_job(store: Store, 
         assert await store.adopt("me", "another", 60) == ["A"]
         await store.adopt("me", "another", 60)
         assert client.hgetall("dray:engines") == {b"me": b"another"}
+        assert client.hgetall("dray:backends") == {b"me": b"docker"}
         assert client.hgetall("dray:begun") == {}

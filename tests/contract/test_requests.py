@@ -439,6 +439,33 @@ def test_a_redis_that_takes_nothing_is_503_and_no_job_is_acknowledged(make_api: 
     api.post(JOB)
 
 
+# --- for one backend, for a time
+
+
+def test_what_a_job_says_of_its_backend_and_its_time_comes_back_and_goes_on_to_a_rerun(alone: Api) -> None:
+    job = {**JOB, "backend": "kubernetes", "kubernetes": {"labels": {"a": "b"}}, "ttlSecondsAfterFinished": 0}
+    answer = alone.http.post("/jobs", json=job)
+    job_id = answer.json()["id"]
+    assert (answer.status_code, answer.json()) == (201, {"id": job_id, **job})
+    assert alone.http.get(f"/jobs/{job_id}/spec").json() == answer.json()
+    alone.http.post(f"/jobs/{job_id}/cancel").raise_for_status()
+    rerun = alone.http.post(f"/jobs/{job_id}/rerun").json()
+    assert rerun == {"id": rerun["id"], "rerunOf": job_id, **job}
+
+
+def test_what_a_backend_cannot_do_is_refused_of_a_job_that_names_it(alone: Api) -> None:
+    for job, field in (({"backend": "docker", "kubernetes": {}}, "kubernetes"), ({"backend": "kubernetes", "network": "none"}, "network")):
+        refused = alone.http.post("/jobs", json={**JOB, **job})
+        assert (refused.status_code, [error["field"] for error in refused.json()["errors"]]) == (422, [field])
+    assert alone.ids() == []
+
+
+def test_jobs_for_a_backend_are_told_among_those_that_wait(alone: Api) -> None:
+    for backend in ({}, {"backend": "docker"}, {"backend": "kubernetes"}):
+        alone.post({**JOB, **backend})
+    assert "dray_jobs_waiting 3.0" in alone.http.get("/metrics").text.splitlines()
+
+
 # --- a filter, where no operator is
 
 

@@ -14,6 +14,7 @@ from store_kit import ATTEMPT, a_chunk, a_job, begun, ended, ids, keys, on_redis
 
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.record import Phase
+from dray.settings import Runs
 from dray.store import Filter, IdempotencyKey, Kept, Laid, Store
 from dray.store.together import PATIENCE
 from kit.api import with_store
@@ -46,6 +47,7 @@ def _calls(store: Store) -> dict[str, Callable[[], Awaitable[object]]]:
         "page": lambda: store.page(Filter(), None, 9),
         "counts": store.counts,
         "outdated": lambda: store.outdated(1, 1, 9),
+        "expired": lambda: store.expired(9),
         "log": lambda: anext(store.log("A", 0)),
         "read": lambda: store.read("A", 0, 9),
         "stderr": lambda: store.stderr("A", ATTEMPT),
@@ -213,6 +215,11 @@ def _story(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]
     yield "rerun", lambda: store.create(a_job("D"), laid=Laid(Kept("A", (0,))))
     yield "release", lambda: store.hold("B", False)
     yield "begin the one released", lambda: store.begin("me", "e")
+    yield "create for a backend", lambda: store.create(a_job("E", backend="docker", ttlSecondsAfterFinished=0))
+    yield "hold it", lambda: store.hold("E", True)
+    yield "release it", lambda: store.hold("E", False)
+    yield "end it", lambda: save("E", phase=Phase.ERROR, finished_at=7)
+    yield "doom it", lambda: store.doom("E")
     yield "enlist another", lambda: store.enlist("you", "e", 60)
     yield "dismiss", lambda: store.dismiss("me")
     yield "adopt", lambda: store.adopt("you", "e", 60)
@@ -301,6 +308,21 @@ async def test_a_question_goes_to_one_operator_and_its_answer_to_who_asked(store
         await store.answer(question, tuple(f"pin of {number}" for number in range(len(spec.steps))))
     assert [len(pins) for pins in await asyncio.gather(*asking)] == [1, 2, 3, 4, 5]
     assert await store.asked() is None
+
+
+@on_redis
+async def test_a_question_about_a_job_for_a_backend_goes_to_an_operator_of_that_one(store: Store, server: RedisServer) -> None:
+    await store.enlist("d", "e", 60)
+    spec = a_job("A", backend="kubernetes").spec
+    with pytest.raises(Unavailable, match="no operator of backend kubernetes is there"):
+        await store.preflight(spec, 20)
+    await store.enlist("k", "c", 60, Runs.KUBERNETES)
+    asking = asyncio.create_task(store.preflight(spec, 20))
+    assert await store.asked(Runs.DOCKER) is None
+    asked = await store.asked(Runs.KUBERNETES)
+    assert asked is not None
+    await store.answer(asked[0], ("pin",))
+    assert await asking == ("pin",)
 
 
 @on_redis

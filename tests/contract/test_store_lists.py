@@ -182,6 +182,25 @@ async def test_jobs_are_outdated_when_they_ended_long_enough_ago(store: Store, s
     assert await store.outdated(0.0, None, 9) == ["B", "C", "A"]
 
 
+@on_redis
+async def test_jobs_expire_so_many_seconds_after_their_end_as_they_said(store: Store, server: RedisServer) -> None:
+    lasting = {"A": 200, "B": 0, "C": 2**31 - 1, "D": 50, "E": 0, "F": None}
+    await store.enlist("me", "e", 60)
+    with server.client() as client:
+        ago = int(client.time()[0] - 100) * 1_000_000
+    for name, seconds in lasting.items():
+        await store.create(a_job(name, ttlSecondsAfterFinished=seconds))
+        job = await store.get(name)
+        if name != "E":
+            await store.save(replace(ended(job), finished_at=ago))
+    assert await store.expired(9) == ["B", "D"]
+    assert await store.expired(1) == ["B"]
+    await store.doom("B")
+    assert await store.expired(9) == ["D"]
+    await store.cancel("E")
+    assert sorted(await store.expired(9)) == ["D", "E"]
+
+
 # --- counts
 
 
@@ -194,6 +213,15 @@ async def test_jobs_are_counted_by_status(store: Store, server: RedisServer) -> 
     await store.create(a_job("D"))
     await store.create(replace(a_job("E"), created_at=NOON + 1))
     assert await store.counts() == ({Phase.RUNNING: 3, Phase.COMPLETE: 1, Phase.ERROR: 1}, 2, NOON)
+
+
+@on_redis
+async def test_jobs_for_one_backend_count_among_those_that_wait(store: Store, server: RedisServer) -> None:
+    for number, backend in enumerate(("kubernetes", "docker", None)):
+        await store.create(replace(a_job(f"{number}", backend=backend), created_at=NOON + number))
+    assert await store.counts() == ({Phase.RUNNING: 3, Phase.COMPLETE: 0, Phase.ERROR: 0}, 3, NOON)
+    await store.doom("0")
+    assert (await store.counts())[1:] == (2, NOON + 1)
 
 
 # --- an earlier version's

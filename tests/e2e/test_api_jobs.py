@@ -154,3 +154,13 @@ def test_finished_jobs_go_after_a_number_or_a_time_with_all_that_is_theirs(serve
     job_id = timed.post(big)
     until(lambda: timed.http.get(f"/jobs/{job_id}").status_code == 404, 60, "it goes")
     until(lambda: not list((timed.data_dir / "outputs").iterdir()), 30, "its output too")
+
+
+def test_a_job_goes_so_long_after_its_end_as_it_says_with_all_that_is_its_own(dray: Served, image: Images) -> None:
+    big = {"steps": [{"source": image("head", "-c", "100000", "/dev/zero")}]}
+    stays = dray.run(big)["id"]
+    goes = dray.post({**big, "ttlSecondsAfterFinished": 0})
+    until(lambda: dray.http.get(f"/jobs/{goes}").status_code == 404, 60, "it goes")
+    until(lambda: [folder.name for folder in (dray.data_dir / "outputs").iterdir()] == [stays], 30, "its output too")
+    assert dray.http.get(f"/jobs/{goes}/log").status_code == 404
+    assert dray.output(stays) == bytes(100000)

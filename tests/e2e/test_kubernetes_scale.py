@@ -35,7 +35,7 @@ def test_two_hundred_jobs_at_once_end_as_each_would_alone(
     serve_on_cluster: Callable[..., Clustered], image: Images, node_images: NodeImages, job_namespace: JobNamespace, calls: ApiCalls
 ) -> None:
     began = time.monotonic()
-    dray = serve_on_cluster(KUBECONFIG=str(job_namespace.kubeconfig_at(calls.url)), DRAY_JOBS=str(JOBS), DRAY_PENDING="20m", LOG_LEVEL="info")
+    dray = serve_on_cluster(KUBECONFIG=str(job_namespace.kubeconfig_at(calls.url)), DRAY_JOBS=str(JOBS), LOG_LEVEL="info")
     source = node_images.of(image("cat"))
     posted = {dray.post({"steps": _steps(source, number)}): number for number in range(JOBS)}
     for job_id, number in posted.items():

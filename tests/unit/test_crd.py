@@ -24,7 +24,7 @@ from dray.settings import Settings
 from dray.spec import JobSpec, parse
 
 CRDS = Path(__file__).parents[2] / "crds"
-ONLY_IN_THE_CLUSTER = {"spec.suspend", "spec.ttlSecondsAfterFinished", "spec.mirrorOf"}
+ONLY_IN_THE_CLUSTER = {"spec.suspend", "spec.mirrorOf"}
 UID = "0e4bd3f1-6d5c-4f7e-9a43-3a4c5e6f7a8b"
 SECOND = 10**6
 NOW = 1_800_000_000 * SECOND
@@ -109,6 +109,11 @@ def test_no_text_is_bounded_tighter_than_the_api_does() -> None:
     assert tighter == set()
 
 
+def test_the_words_that_may_be_said_are_the_apis() -> None:
+    crd = crd_fields()
+    assert {path for path, field in api_fields().items() if "enum" in field and field["enum"] != crd[path].get("enum")} == set()
+
+
 def test_every_field_is_explained() -> None:
     assert [path for path, field in crd_fields().items() if "description" not in field and not path.endswith(("command[]", "args[]"))] == []
 
@@ -144,6 +149,12 @@ def test_a_job_has_its_objects_uid_name_and_namespace() -> None:
     assert drayjob().job_id == UID.upper()
     assert spec.name == "word"
     assert spec.labels == {"team": "a", "dray.io/namespace": "team", "dray.io/drayjob": "word"}
+
+
+def test_a_job_runs_on_the_backend_that_its_object_names() -> None:
+    assert drayjob(backend="kubernetes").job_spec.backend == "kubernetes"
+    with pytest.raises(Invalid, match="kubernetes: the block kubernetes is for jobs on Kubernetes"):
+        drayjob(backend="docker", kubernetes={}).job_spec  # noqa: B018
 
 
 def test_a_value_of_the_cluster_is_of_the_objects_own_namespace() -> None:
@@ -210,6 +221,7 @@ def test_a_job_whose_record_is_gone_is_not_run_again() -> None:
 def test_an_object_outlives_its_end_as_long_as_it_says() -> None:
     job = record(phase=Phase.COMPLETE, finished_at=NOW)
     kept = told(drayjob(ttlSecondsAfterFinished=10), job)
+    assert kept.job_spec.ttlSecondsAfterFinished is None  # else its record would go at a time that the object no longer says
     assert next_of(kept, job, now=NOW + 9 * SECOND) is None
     assert next_of(kept, job, now=NOW + 10 * SECOND) == Delete()
 

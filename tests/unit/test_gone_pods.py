@@ -171,3 +171,14 @@ UNSTARTED = Container("terminated", "StartError", code=128)
 def test_whether_a_pod_lacks_the_runner(containers: dict[str, Container], gone: bool, suspected: bool) -> None:
     pod = replace(seen(body({"phase": "Running"})), containers=containers)
     assert (faults.of_pod(pod) is not None, faults.without_runner(pod) is not None) == (gone, suspected)
+
+
+def test_a_pod_on_its_way_up_has_changed_when_the_cluster_last_said_so() -> None:
+    waits = {"type": "PodScheduled", "status": "False", "lastTransitionTime": "2026-01-01T00:00:10Z"}
+    placed = waits | {"status": "True", "lastTransitionTime": "2026-01-01T00:05:00Z"}
+    sandbox = {"type": "PodReadyToStartContainers", "status": "False", "lastTransitionTime": None}
+    assert [seen(body({"conditions": conditions})).changed_at for conditions in ([], [waits], [placed, sandbox])] == [
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:10Z",
+        "2026-01-01T00:05:00Z",
+    ]

@@ -18,7 +18,7 @@ from dray.preflight import preflight
 from dray.reason import Reason
 from dray.record import Job, StepState, new_job
 from dray.secrets import NoSecret, Secrets
-from dray.settings import Settings
+from dray.settings import Runs, Settings
 from dray.spec import parse
 
 
@@ -54,6 +54,28 @@ def test_an_image_is_allowed_by_a_pattern_for_it_or_for_its_full_name(source: st
 def test_a_path_of_the_host_is_allowed_itself_and_nothing_below_it(path: str, allowed: bool) -> None:
     found = refused(Settings(host_paths=("/srv",)), step(), step(mounts=[{"volume": "v", "path": "/v"}, {"hostPath": path, "path": "/x"}]))
     assert found == ([] if allowed else [("steps[1].mounts[1].hostPath", Reason.MOUNT_NOT_ALLOWED)])
+
+
+def test_what_a_backend_cannot_do_is_refused_where_the_job_would_run_on_it() -> None:
+    pids, pod, alone = {"steps": [step(), step(resources={"pids": 3})]}, {"steps": [step()], "kubernetes": {}}, {"steps": [step()], "network": "none"}
+    on = {backend: Settings(backend=backend) for backend in Runs}
+
+    def found(spec: dict[str, Any], backend: Runs) -> list[tuple[str, Reason]]:
+        return [(field, fault.reason) for field, fault in refusals(parse(spec), on[backend])]
+
+    assert found(pids, Runs.KUBERNETES) == [("steps[1].resources.pids", Reason.NOT_SUPPORTED)]
+    assert found(alone, Runs.KUBERNETES) == [("network", Reason.NOT_SUPPORTED)]
+    assert found(pod, Runs.DOCKER) == [("kubernetes", Reason.NOT_SUPPORTED)]
+    assert found(pids, Runs.DOCKER) == found(alone, Runs.DOCKER) == found(pod, Runs.KUBERNETES) == []
+    for spec, backend in ((pids, "docker"), (alone, "docker"), (pod, "kubernetes")):
+        assert [found({**spec, "backend": backend}, other) for other in Runs] == [[], []]
+
+
+def test_what_another_backends_settings_say_is_not_for_this_one_to_judge() -> None:
+    away = {"steps": [step()], "kubernetes": {"namespace": "team"}, "backend": "kubernetes"}
+    assert list(refusals(parse(away), Settings())) == []
+    (refusal,) = refusals(parse(away), Settings(backend=Runs.KUBERNETES))
+    assert refusal[0] == "kubernetes.namespace"
 
 
 def test_a_step_gets_what_it_asks_for_or_the_default_and_never_more_than_the_ceiling() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from dray import fields
 from dray.errors import Invalid
+from dray.settings import Runs
 from dray.spec import JobSpec, parse
 
 DIGEST = "@sha256:" + "0123456789abcdef" * 4
@@ -259,12 +260,26 @@ def test_a_spec_survives_its_own_json() -> None:
         ({**_job(), "labels": {"a": 1}}, "labels.a", "must be a string"),
         ({**_job(), "network": "host"}, "network", "must not be 'host'"),
         ({**_job(), "network": "container:x"}, "network", "the first a letter or digit"),
+        ({**_job(), "backend": "podman"}, "backend", "must be 'docker' or 'kubernetes'"),
+        ({**_job(), "backend": ""}, "backend", "must be 'docker' or 'kubernetes'"),
+        ({**_job(), "backend": "docker", "kubernetes": {}}, "kubernetes", "is for jobs on Kubernetes"),
+        ({**_job(), "backend": "kubernetes", "network": "none"}, "network", "only bridge"),
+        ({**_job(resources={"pids": 3}), "backend": "kubernetes"}, "steps[0].resources.pids", "no limit of processes"),
+        ({**_job(), "ttlSecondsAfterFinished": -1}, "ttlSecondsAfterFinished", "must be at least 0"),
+        ({**_job(), "ttlSecondsAfterFinished": 1.5}, "ttlSecondsAfterFinished", "must be a whole number"),
+        ({**_job(), "ttlSecondsAfterFinished": 2**31}, "ttlSecondsAfterFinished", "must be at most 2147483647"),
     ],
 )
 def test_a_field_of_ours_that_cannot_be_is_named(given: dict[str, Any], field: str, says: str) -> None:
     [(where, message)] = _refusal(given)
     assert where == field
     assert says in message
+
+
+@pytest.mark.parametrize("backend", list(Runs))
+def test_a_job_may_name_any_backend_that_an_operator_may_have_or_none(backend: Runs) -> None:
+    assert parse({**_job(), "backend": str(backend)}).backend == backend
+    assert parse({**_job(), "backend": None}).backend is parse(_job()).backend is None
 
 
 def test_what_runs_is_the_images_or_the_steps_words() -> None:

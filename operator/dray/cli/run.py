@@ -46,7 +46,7 @@ async def _serve(settings: Settings) -> None:
         async with _redis(settings) as complete, _store(complete) as store:
             http, backend, outputs = await loading, _backend(complete), Outputs(complete.outputs_url)
 
-            with operator_name(complete.data_dir) as name:
+            with operator_name(complete.data_dir, complete.backend) as name:
                 loop, drayjobs = Loop(name, complete, store, backend, outputs), _drayjobs(name, complete, store)
 
                 async def ready() -> None:
@@ -69,7 +69,7 @@ async def _api(settings: Settings) -> None:
 
 async def _operator(settings: Settings) -> None:
     async with _store(_with_redis_url(settings)) as store:
-        with _probes_listener(settings) as listener, operator_name(settings.data_dir) as name:
+        with _probes_listener(settings) as listener, operator_name(settings.data_dir, settings.backend) as name:
             loop = Loop(name, settings, store, _backend(settings), Outputs(settings.outputs_url))
             drayjobs = _drayjobs(name, settings, store)
             beside: list[Work] = [part.run for part in drayjobs]

@@ -8,13 +8,15 @@ Keys:
     dray:jobs               zset of ids by sequence: what GET /jobs lists; and so of those with one status, name or label:
     dray:status:STATUS, dray:name:NAME, dray:label:KEY, dray:label:KEY=VALUE
     dray:finished           zset of ids by the time of their end
-    dray:waiting            zset of ids by sequence: not yet begun, and not held
+    dray:expiring           the same, by when their own spec has them removed, in ms
+    dray:waiting            zset of ids by sequence: not yet begun, and not held; those that name no backend
+    dray:waiting:BACKEND    the same, of those that name it
     dray:active:OPERATOR    zset of ids by sequence: that operator's: begun, ended but not cleaned up, or deleted but not gone
     dray:active             the same, of those that nobody owns
     dray:operators          zset of operators by the end of their lease, in ms
-    dray:engines            hash: operator → engine
+    dray:engines, dray:backends    hash: operator → engine, and what kind of one it is
     dray:begun, dray:adopted    hash: operator → what it was given last, should the reply be lost
-    dray:job:ID             hash: spec, state (JSON), version, sequence; doomed, cancelled, held: what clients told; owner,
+    dray:job:ID             hash: spec, state (JSON), version, sequence, backend; doomed, cancelled, held: what clients told; owner,
                             engine, fence: of the lease; pod: for sweeping; brief, indexes: for the lists; ended: it has;
                             saved: nonces
     dray:job:ID:log         stream of blocks (log.py), the id of each entry `0-<number of its first line + 1>`
@@ -22,7 +24,7 @@ Keys:
     dray:job:ID:outputs     hash: step → its output, where it is small; input → the job's, where that is
     dray:key:DIGEST         of an Idempotency-Key: the request's digest and the id of the job that it made
     dray:uploads            zset of ids by the end of a lease, in ms: of what lies in the output store for jobs not recorded yet
-    dray:questions, dray:answer:QUESTION    lists: preflight
+    dray:questions, dray:questions:BACKEND, dray:answer:QUESTION    lists: preflight
     dray:wake               channel: ids of jobs to look at
     dray:news               channel: ids of jobs whose log grew or whose record was saved, deleted or removed
 """

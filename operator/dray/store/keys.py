@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dray.record import Phase
+from dray.settings import Runs
 from dray.spec import JobSpec
 
 INSTANCE = "dray:instance"
@@ -12,15 +13,17 @@ FORMAT = "dray:format"
 SEQUENCE = "dray:sequence"
 FENCE = "dray:fence"
 JOBS = "dray:jobs"
-WAITING = "dray:waiting"
+_WAITING = "dray:waiting"
 ACTIVE = "dray:active"
 FINISHED = "dray:finished"
+EXPIRING = "dray:expiring"
 OPERATORS = "dray:operators"
 ENGINES = "dray:engines"
+BACKENDS = "dray:backends"
 BEGUN = "dray:begun"
 ADOPTED = "dray:adopted"
 UPLOADS = "dray:uploads"
-QUESTIONS = "dray:questions"
+_QUESTIONS = "dray:questions"
 WAKE = "dray:wake"
 NEWS = "dray:news"
 
@@ -39,6 +42,23 @@ def cursors(job_id: str) -> str:
 
 def outputs(job_id: str) -> str:
     return f"dray:job:{job_id}:outputs"
+
+
+def waiting(backend: str | None) -> str:
+    """Of jobs for that backend; None: for any."""
+    return _of_backend(_WAITING, backend)
+
+
+def questions(backend: str | None) -> str:
+    return _of_backend(_QUESTIONS, backend)
+
+
+def _of_backend(queue: str, backend: str | None) -> str:
+    return queue if backend is None else f"{queue}:{backend}"
+
+
+QUEUES = tuple(waiting(backend) for backend in (None, *Runs))
+"""All in which a job may wait."""
 
 
 def active(operator: str) -> str:

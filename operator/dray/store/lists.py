@@ -50,7 +50,7 @@ class Page(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """`waiting_since`: when the job that is next in turn was created, in microseconds."""
+    """`waiting_since`: when the one that has waited longest was created, in microseconds."""
 
     by_status: dict[Phase, int]
     waiting: int
@@ -91,9 +91,14 @@ class Lists(Connection):
         limits = [-1 if limit is None else limit for limit in (keep_time, keep_jobs)]
         return [job_id.decode() for job_id in await self._run(scripts.OUTDATED, [keys.FINISHED], [*limits, count])]
 
+    async def expired(self, count: int) -> list[str]:
+        """At most `count` jobs that ended longer ago than they themselves asked to be kept."""
+        return [job_id.decode() for job_id in await self._run(scripts.OVER, [keys.EXPIRING], [count])]
+
     async def counts(self) -> Counts:
         phases = [phase for phase in Phase if phase is not Phase.WAITING]
-        *sizes, waiting, state = await self._run(scripts.COUNTS, [keys.WAITING, *map(keys.status, phases)], [keys.job("")])
+        known, args = [*keys.QUEUES, *map(keys.status, phases)], [keys.job(""), len(keys.QUEUES)]
+        *sizes, waiting, state = await self._run(scripts.COUNTS, known, args)
         return Counts(dict(zip(phases, sizes, strict=True)), waiting, orjson.loads(state)["created_at"] if state else None)
 
     async def upgrade(self) -> None:

@@ -8,6 +8,7 @@ import secrets
 import orjson
 
 from dray.errors import FieldError, Invalid, Unavailable
+from dray.settings import Runs
 from dray.spec import JobSpec
 from dray.store import keys
 from dray.store.connection import BLOCKING, available
@@ -22,30 +23,31 @@ _KEPT = 60  # seconds: questions that nobody took, answers that nobody waits for
 class Preflight(Leases):
     async def preflight(self, spec: JobSpec, within: float) -> tuple[str, ...]:
         """An operator's answer. Raises Invalid, as it has found the job; Unavailable where none answers in time."""
-        if not await self.operators():
-            raise Unavailable("no operator is there to ask")
-        question = secrets.token_hex(8)
+        whom = f"operator of backend {spec.backend}" if spec.backend else "operator"
+        if not await self.operators(spec.backend):
+            raise Unavailable(f"no {whom} is there to ask")
+        question, queue = secrets.token_hex(8), keys.questions(spec.backend)
         asked = orjson.dumps([question, spec.model_dump_json(exclude_unset=True)])
-        await self._ask(asked)
+        await self._ask(queue, asked)
         try:
             async with asyncio.timeout(within):
                 while (raw := await self._answer(question)) is None:
                     continue
         except TimeoutError:
-            await self._take_back(asked)
-            raise Unavailable(f"no operator answered within {within:.0f} seconds") from None
+            await self._take_back(queue, asked)
+            raise Unavailable(f"no {whom} answered within {within:.0f} seconds") from None
         return _loaded(raw)
 
     @available
-    async def _ask(self, asked: bytes) -> None:
+    async def _ask(self, queue: str, asked: bytes) -> None:
         async with self._redis.pipeline() as pipe:
-            pipe.rpush(keys.QUESTIONS, asked)
-            pipe.expire(keys.QUESTIONS, _KEPT)
+            pipe.rpush(queue, asked)
+            pipe.expire(queue, _KEPT)
             await pipe.execute()
 
     @available
-    async def _take_back(self, asked: bytes) -> None:
-        await self._redis.lrem(keys.QUESTIONS, 0, asked)
+    async def _take_back(self, queue: str, asked: bytes) -> None:
+        await self._redis.lrem(queue, 0, asked)
 
     @available
     async def _answer(self, question: str) -> bytes | None:
@@ -53,9 +55,9 @@ class Preflight(Leases):
         return found[1] if found else None
 
     @available
-    async def asked(self) -> tuple[str, JobSpec] | None:
-        """The next question and its job; None: there was none for a second."""
-        found = await self._redis.blpop([keys.QUESTIONS], timeout=BLOCKING)
+    async def asked(self, backend: Runs = Runs.DOCKER) -> tuple[str, JobSpec] | None:
+        """The next question that an operator of that backend can answer, and its job; None: there was none for a second."""
+        found = await self._redis.blpop([keys.questions(None), keys.questions(backend)], timeout=BLOCKING)
         if found is None:
             return None
         question, spec = orjson.loads(found[1])

@@ -82,12 +82,13 @@ class Records(Connection):
         found = await self._run(
             scripts.CREATE,
             [
-                *(keys.job(job.id), keys.SEQUENCE, keys.JOBS, keys.WAITING, keys.status(job.phase)),
+                *(keys.job(job.id), keys.SEQUENCE, keys.JOBS, keys.waiting(job.spec.backend), keys.status(job.phase)),
                 *(keys.idempotency(key.key) if key else "", source, keys.outputs(job.id), keys.UPLOADS),
             ],
             [
                 *(job.id, spec, orjson.dumps(job.dump()), brief(job.spec), indexes, keys.WAKE),
                 *(key.request if key else "", KEY_KEPT, orjson.dumps(laid.kept.names), laid.input, int(laid.uploaded)),
+                job.spec.backend or "",
             ],
         )
         if found == b"reused":
@@ -121,10 +122,11 @@ class Records(Connection):
     async def save(self, job: Job) -> Job:
         """Record a job that begins, goes on or ends; the record's new version. Raises Stale when it changed since it was read, or is another operator's."""
         ended = "" if job.phase not in FINAL else job.finished_at or job.created_at
+        queue = keys.waiting(job.spec.backend)
         saved = await self._run(
             scripts.SAVE,
-            [keys.job(job.id), keys.WAITING, keys.status(Phase.RUNNING), keys.status(job.phase), keys.FINISHED],
-            [job.id, job.version, job.fence, _nonce(), orjson.dumps(job.dump()), job.pod or "", ended, keys.NEWS],
+            [keys.job(job.id), queue, keys.status(Phase.RUNNING), keys.status(job.phase), keys.FINISHED, keys.EXPIRING],
+            [job.id, job.version, job.fence, _nonce(), orjson.dumps(job.dump()), job.pod or "", ended, _expires_at(job, ended), keys.NEWS],
         )
         if not saved:
             raise Stale(job.id)
@@ -134,9 +136,9 @@ class Records(Connection):
 
     async def doom(self, job_id: str) -> None:
         """Delete a job for its clients; an operator removes the rest. Raises NotFound."""
-        statuses = orjson.dumps([keys.status(phase) for phase in Phase if phase is not Phase.WAITING])
-        known = [keys.job(job_id), keys.JOBS, keys.WAITING, keys.ACTIVE, keys.FINISHED]
-        if not await self._run(scripts.DOOM, known, [job_id, _nonce(), statuses, keys.WAKE, keys.NEWS]):
+        statuses = [keys.status(phase) for phase in Phase if phase is not Phase.WAITING]
+        lists = orjson.dumps([keys.JOBS, keys.FINISHED, keys.EXPIRING, *keys.QUEUES, *statuses])
+        if not await self._run(scripts.DOOM, [keys.job(job_id), keys.ACTIVE], [job_id, _nonce(), lists, keys.WAKE, keys.NEWS]):
             raise unknown(job_id)
 
     async def cancel(self, job_id: str, always: bool = False) -> Job:
@@ -164,7 +166,7 @@ class Records(Connection):
 
     async def hold(self, job_id: str, held: bool) -> None:
         """Begin no step of it, or go on. A job that waits keeps its place. Raises NotFound, Finished."""
-        _told(job_id, await self._run(scripts.HOLD, [keys.job(job_id), keys.WAITING], [job_id, int(held), keys.WAKE]))
+        _told(job_id, await self._run(scripts.HOLD, [keys.job(job_id), keys.waiting(None)], [job_id, int(held), keys.WAKE]))
 
     # --- the end
 
@@ -184,6 +186,12 @@ def _beside(doomed: bytes | None, cancelled: bytes | None, held: bytes | None, *
     owner, fence, version = lease
     told = Told(doomed is not None, int(cancelled or 0), held is not None)
     return Beside(told, owner.decode() if owner else None, int(fence or 0), int(version or 0))
+
+
+def _expires_at(job: Job, ended: int | str) -> int | str:
+    """In milliseconds; empty where it has not ended, or does not say how long it is kept after that."""
+    seconds = job.spec.ttlSecondsAfterFinished
+    return "" if seconds is None or isinstance(ended, str) else ended // 1000 + 1000 * seconds
 
 
 def brief(spec: JobSpec) -> bytes:

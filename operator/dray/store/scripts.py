@@ -19,7 +19,7 @@ CREATE = (
     _NOW
     + """
 local job, sequence, jobs, waiting, running, key, source, outputs, uploads = unpack(KEYS)
-local id, spec, state, brief, indexes, channel, body, lasting, names, input, uploaded = unpack(ARGV)
+local id, spec, state, brief, indexes, channel, body, lasting, names, input, uploaded, backend = unpack(ARGV)
 if body ~= '' then
   local earlier = redis.call('GET', key)
   if earlier then
@@ -40,6 +40,7 @@ if #kept > 0 then redis.call('HSET', outputs, unpack(kept)) end
 if input ~= '' then redis.call('HSET', outputs, 'input', input) end
 local number = redis.call('INCR', sequence)
 redis.call('HSET', job, 'spec', spec, 'state', state, 'version', 0, 'sequence', number, 'brief', brief, 'indexes', indexes)
+if backend ~= '' then redis.call('HSET', job, 'backend', backend) end
 for _, index in ipairs({jobs, waiting, running, unpack(cjson.decode(indexes))}) do redis.call('ZADD', index, number, id) end
 if body ~= '' then redis.call('SET', key, body .. ':' .. id, 'EX', lasting) end
 redis.call('ZREM', uploads, id)
@@ -49,8 +50,8 @@ return {id}
 )
 
 SAVE = """
-local job, waiting, running, ended, finished = unpack(KEYS)
-local id, version, fence, nonce, state, pod, finished_at, channel = unpack(ARGV)
+local job, waiting, running, ended, finished, expiring = unpack(KEYS)
+local id, version, fence, nonce, state, pod, finished_at, expires_at, channel = unpack(ARGV)
 local at, by, saved, doomed = unpack(redis.call('HMGET', job, 'version', 'fence', 'saved', 'doomed'))
 if not at or (by or '0') ~= fence then return 0 end
 if at ~= version then return saved == nonce and tonumber(at) == version + 1 and 1 or 0 end
@@ -63,6 +64,7 @@ if not doomed then
   redis.call('ZREM', running, id)
   redis.call('ZADD', ended, redis.call('HGET', job, 'sequence'), id)
   redis.call('ZADD', finished, finished_at, id)
+  if expires_at ~= '' then redis.call('ZADD', expiring, expires_at, id) end
 end
 return 1
 """
@@ -95,13 +97,12 @@ return 1
 """
 
 DOOM = """
-local job, jobs, waiting, active, finished = unpack(KEYS)
-local id, nonce, statuses, wake, news = unpack(ARGV)
+local job, active = KEYS[1], KEYS[2]
+local id, nonce, lists, wake, news = unpack(ARGV)
+for _, list in ipairs(cjson.decode(lists)) do redis.call('ZREM', list, id) end
 local sequence, doomed, owner, indexes = unpack(redis.call('HMGET', job, 'sequence', 'doomed', 'owner', 'indexes'))
 if not sequence then return 0 end
 if doomed then return doomed == nonce and 1 or 0 end
-for _, index in ipairs({jobs, waiting, finished}) do redis.call('ZREM', index, id) end
-for _, index in ipairs(cjson.decode(statuses)) do redis.call('ZREM', index, id) end
 for _, index in ipairs(cjson.decode(indexes or '[]')) do redis.call('ZREM', index, id) end
 redis.call('HSET', job, 'doomed', nonce)
 redis.call('HINCRBY', job, 'version', 1)
@@ -127,10 +128,12 @@ return 'done'
 HOLD = """
 local job, waiting = KEYS[1], KEYS[2]
 local id, hold, wake = unpack(ARGV)
-local sequence, doomed, ended, held, fence = unpack(redis.call('HMGET', job, 'sequence', 'doomed', 'ended', 'held', 'fence'))
+local names = {'sequence', 'doomed', 'ended', 'held', 'fence', 'backend'}
+local sequence, doomed, ended, held, fence, backend = unpack(redis.call('HMGET', job, unpack(names)))
 if not sequence or doomed then return 'unknown' end
 if ended then return 'finished' end
 if (hold == '1') == (held ~= false) then return 'done' end
+if backend then waiting = waiting .. ':' .. backend end
 if hold == '1' then
   redis.call('HSET', job, 'held', 1)
   redis.call('ZREM', waiting, id)
@@ -149,8 +152,9 @@ return 'done'
 _OWN = (
     _NOW
     + """
-local active, fences, operators, engines, replies, waiting = unpack(KEYS)
+local active, fences, operators, engines, backends, replies = unpack(KEYS)
 local operator, engine, prefix, nonce = unpack(ARGV)
+local backend = redis.call('HGET', backends, operator)
 
 local function own(id, sequence, from)
   redis.call('ZREM', from, id)
@@ -176,30 +180,54 @@ if #found > 0 then redis.call('HSET', replies, operator, cjson.encode({nonce, fo
 return found
 """
 
+# The head of two queues: for any backend, and for this operator's.
 BEGIN = (
     _OWN
     + """
+local waiting = KEYS[7]
+local queues = {waiting}
+if backend then table.insert(queues, waiting .. ':' .. backend) end
 while #found == 0 do
-  local first = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
-  if not first[1] then break end
-  table.insert(found, own(first[1], first[2], waiting))
+  local queue, first
+  for _, one in ipairs(queues) do
+    local head = redis.call('ZRANGE', one, 0, 0, 'WITHSCORES')
+    if head[1] and (not first or tonumber(head[2]) < tonumber(first[2])) then queue, first = one, head end
+  end
+  if not first then break end
+  table.insert(found, own(first[1], first[2], queue))
 end
 """
     + _REPLY
 )
 
-# Of the jobs nobody owns: deleted after their end, or an earlier version's. Then those of operators whose lease is over.
+# Of the jobs nobody owns, whatever backend they name: nothing of them is on an engine, for they are deleted after their end,
+# or before they began, or they are an earlier version's, which name none. Then those of operators whose lease is over.
 ADOPT = (
     _OWN
     + """
 local takeover, count, forgotten = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local function take(from)
-  local ids = redis.call('ZRANGE', from, 0, count - #found - 1, 'WITHSCORES')
-  for i = 1, #ids, 2 do table.insert(found, own(ids[i], ids[i + 1], from)) end
+local function fits(id)
+  local wanted = redis.call('HGET', prefix .. id, 'backend')
+  return not wanted or wanted == backend
 end
 
-if count > 0 then take(active) end
+local function take(from)
+  local left = 0
+  while #found < count do
+    local ids = redis.call('ZRANGE', from, left, left + count - #found - 1, 'WITHSCORES')
+    if #ids == 0 then break end
+    for i = 1, #ids, 2 do
+      if from == active or fits(ids[i]) then
+        table.insert(found, own(ids[i], ids[i + 1], from))
+      else
+        left = left + 1
+      end
+    end
+  end
+end
+
+take(active)
 local gone = redis.call('ZRANGE', operators, '-inf', now(), 'BYSCORE', 'WITHSCORES')
 for i = 1, #gone, 2 do
   local theirs, since = active .. ':' .. gone[i], now() - gone[i + 1]
@@ -207,6 +235,7 @@ for i = 1, #gone, 2 do
     if since > forgotten then
       redis.call('ZREM', operators, gone[i])
       redis.call('HDEL', engines, gone[i])
+      redis.call('HDEL', backends, gone[i])
       redis.call('HDEL', KEYS[7], gone[i])
       redis.call('HDEL', replies, gone[i])
     end
@@ -232,11 +261,12 @@ return found
 ENLIST = (
     _NOW
     + """
-local operators, engines = KEYS[1], KEYS[2]
-local operator, engine, lease = unpack(ARGV)
+local operators, engines, backends = unpack(KEYS)
+local operator, engine, backend, lease = unpack(ARGV)
 local expires = redis.call('ZSCORE', operators, operator)
 redis.call('ZADD', operators, now() + lease, operator)
 redis.call('HSET', engines, operator, engine)
+redis.call('HSET', backends, operator, backend)
 return (not expires or tonumber(expires) > now()) and 1 or 0
 """
 )
@@ -251,7 +281,12 @@ if redis.call('ZSCORE', KEYS[1], ARGV[1]) then redis.call('ZADD', KEYS[1], 'LT',
 ALIVE = (
     _NOW
     + """
-return redis.call('ZRANGE', KEYS[1], '(' .. now(), '+inf', 'BYSCORE')
+local operators, backends, backend = KEYS[1], KEYS[2], ARGV[1]
+local found = {}
+for _, operator in ipairs(redis.call('ZRANGE', operators, '(' .. now(), '+inf', 'BYSCORE')) do
+  if backend == '' or redis.call('HGET', backends, operator) == backend then table.insert(found, operator) end
+end
+return found
 """
 )
 
@@ -332,7 +367,8 @@ return 1
 """
 )
 
-ABANDONED = (
+# Ids whose time is over.
+OVER = (
     _NOW
     + """
 return redis.call('ZRANGE', KEYS[1], '-inf', now(), 'BYSCORE', 'LIMIT', 0, ARGV[1])
@@ -390,12 +426,22 @@ if over > #found then return redis.call('ZRANGE', finished, 0, math.min(over, co
 return found
 """
 
+# KEYS: the queues in which jobs wait, ARGV[2] of them, then what else is counted.
 COUNTS = """
-local found = {}
-for i = 2, #KEYS do table.insert(found, redis.call('ZCARD', KEYS[i])) end
-table.insert(found, redis.call('ZCARD', KEYS[1]))
-local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
-table.insert(found, first and redis.call('HGET', ARGV[1] .. first, 'state') or false)
+local prefix, queues = ARGV[1], tonumber(ARGV[2])
+local found, waiting, first = {}, 0, nil
+for i, key in ipairs(KEYS) do
+  local count = redis.call('ZCARD', key)
+  if i > queues then
+    table.insert(found, count)
+  elseif count > 0 then
+    local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if not first or tonumber(head[2]) < tonumber(first[2]) then first = head end
+    waiting = waiting + count
+  end
+end
+table.insert(found, waiting)
+table.insert(found, first and redis.call('HGET', prefix .. first[1], 'state') or false)
 return found
 """
 

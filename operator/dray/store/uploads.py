@@ -34,7 +34,7 @@ class Uploads(Connection):
 
     async def abandoned(self, count: int) -> list[str]:
         """Ids of jobs that will never be recorded, for which something may lie in the output store."""
-        return [job_id.decode() for job_id in await self._run(scripts.ABANDONED, [keys.UPLOADS], [count])]
+        return [job_id.decode() for job_id in await self._run(scripts.OVER, [keys.UPLOADS], [count])]
 
     async def _renew(self, job_id: str) -> None:
         while True:

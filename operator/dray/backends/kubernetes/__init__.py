@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from dray import runner
@@ -22,11 +23,11 @@ from dray.backends.kubernetes.api import Api
 from dray.backends.kubernetes.images import Sources
 from dray.backends.kubernetes.pods import Pods, Seen
 from dray.backends.kubernetes.registry import ImageConfig
-from dray.backends.kubernetes.view import View, gone, opened
+from dray.backends.kubernetes.view import View, gone, may_still_come, opened
 from dray.backends.volume import ByAgent
 from dray.cluster import Absent, Conflict, Refused, cluster
 from dray.errors import BadSetting, Unavailable
-from dray.pod import Fault, Key, Pod, Shape
+from dray.pod import Fault, Image, Key, Pod, Shape
 from dray.reason import Reason
 from dray.record import Job
 from dray.secrets import NoSecret, Secrets
@@ -97,18 +98,20 @@ class KubernetesBackend(ByAgent):
         if why is not None:
             await view.hang_up()
             return gone(view, job, seen, why)
-        if seen is not None and seen.going:
+        if seen is not None and (seen.going or seen.disrupted):  # no attempt more in it
             return Pod(Shape.GOING)
         if seen is None or not seen.running:
             return self._opening(job, view, seen)
-        view.opening_since = None
         agent = await self._agent_of(job, view, seen)
         listing = await agent.look()
         why = None if runner.orders(listing) else faults.without_runner(seen)
         if why is not None:
             view.orders = set()
             return gone(view, job, seen, why)
-        return opened(view, job, seen, listing)
+        pod, left = opened(view, job, seen, listing), may_still_come(seen)
+        if left > 0 and Image.PULLING in pod.images.values():
+            view.wake_after(left, partial(self._woken.put_nowait, job.id))
+        return pod
 
     async def _unseen(self, view: View) -> Fault | None:
         """Why there is no pod that the watch has told of; None: its Job has yet to make it."""
@@ -125,15 +128,13 @@ class KubernetesBackend(ByAgent):
         return None
 
     def _opening(self, job: Job, view: View, seen: Seen | None) -> Pod:
-        """Not up yet; too long is long enough for a fault."""
-        now = time.time()
-        since = view.opening_since = view.opening_since or (seen.made_at if seen else now)
-        left = since + self._settings.pending - now
+        """Not up yet. A fault once nothing has changed for too long: a node that many pods came to at once takes its time for each."""
+        view.unseen_since = view.unseen_since or time.monotonic()
+        left = (seen.since if seen else view.unseen_since) + self._settings.pending - time.monotonic()
         if left <= 0:
-            why = Fault(Reason.UNSCHEDULABLE, f"the job's pod did not come up in {self._settings.pending:g} s: {faults.not_up(seen)}")
+            why = Fault(Reason.UNSCHEDULABLE, f"the job's pod did not come up, and nothing changed for {self._settings.pending:g} s: {faults.not_up(seen)}")
             return Pod(Shape.ABSENT, gone=why)
-        if view.waking is None:
-            view.waking = asyncio.get_running_loop().call_later(left + 0.1, self._woken.put_nowait, job.id)
+        view.wake_after(left + 0.1, partial(self._woken.put_nowait, job.id))
         return Pod(Shape.OPENING)
 
     async def _agent_of(self, job: Job, view: View, seen: Seen) -> Agent:
@@ -196,10 +197,10 @@ class KubernetesBackend(ByAgent):
             self._spawn(self._find(job, view, step))
 
     async def _find(self, job: Job, view: View, step: int) -> None:
+        seen, (namespace, _) = self._pods.of(view.pod), names.parts(view.pod)
+        image = seen.images.get(names.box(step)) if seen else None  # what it runs, whatever a tag means by now
         try:
-            seen = self._pods.of(view.pod)
-            image = seen.images.get(names.box(step)) if seen else None  # what it runs, whatever a tag means by now
-            view.images[step] = await self._sources.find(job, image or job.image(step), names.parts(view.pod)[0])
+            view.images[step] = await self._sources.find(job, image or job.image(step), namespace)
         except Unavailable as error:
             view.images[step] = Fault(Reason.IMAGE_PULL_FAILED, str(error))
         self._woken.put_nowait(job.id)

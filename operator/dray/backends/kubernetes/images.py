@@ -14,12 +14,14 @@ from dray.backends.kubernetes.logins import Logins
 from dray.backends.kubernetes.registry import ImageConfig, Images
 from dray.cluster import Absent, Refused
 from dray.pod import Fault
+from dray.reason import Reason
 from dray.record import FINAL, Job
 from dray.settings import Settings
 from dray.spec import JobSpec, Kubernetes
 
 log = logging.getLogger(__name__)
 _WAIT = 5.0  # seconds that a pod is not made for want of a registry's answer
+_PAUSES = (1.0, 2.0)  # seconds between one try and the next
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Python's names → Kubernetes'
 _ARCHITECTURE = "kubernetes.io/arch"  # a node's label
 
@@ -52,8 +54,12 @@ class Sources:
 
     async def find(self, job: Job, image: str, namespace: str) -> ImageConfig | Fault:
         """As of now, where the image is named by a tag. Raises Unavailable where the cluster does not answer."""
-        asked = job.spec.kubernetes or Kubernetes()
-        return await self._images.config(image, await self._logins(asked, namespace), _architecture(asked))
+        asked, pauses = job.spec.kubernetes or Kubernetes(), list(_PAUSES)
+        while True:
+            found = await self._images.config(image, await self._logins(asked, namespace), _architecture(asked))
+            if not (isinstance(found, Fault) and found.reason is Reason.IMAGE_PULL_FAILED and pauses):
+                return found
+            await asyncio.sleep(pauses.pop(0))
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
         asked = spec.kubernetes or Kubernetes()

@@ -7,6 +7,8 @@ last attempt that was ordered stands; of those before it only their traces are l
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dray import runner
@@ -18,6 +20,8 @@ from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
 from dray.reason import Reason
 from dray.record import FINAL, Job
 
+_TRIED = 35.0  # seconds: a kubelet tries at once, after 10 and after 20 more
+
 
 @dataclass
 class View:
@@ -25,13 +29,14 @@ class View:
 
     `made`: its Job was made here just now. `refused`: why the API server did not make it. `asked`: attempts whose image
     was asked for, and whether before their turn; `images`: by step, what its registry says (None: nothing yet).
-    `removed`: attempts whose boxes are not to be shown any more. `opening_since`: seconds since the epoch.
+    `removed`: attempts whose boxes are not to be shown any more. `unseen_since`: when it was looked for first, in
+    seconds of `time.monotonic`.
     """
 
     pod: str
     made: bool = False
     refused: Fault | None = None
-    opening_since: float | None = None
+    unseen_since: float | None = None
     agent: Agent | None = None
     traces: dict[Key, runner.Traces] = field(default_factory=dict)
     orders: set[Key] | None = None
@@ -39,6 +44,12 @@ class View:
     images: dict[int, ImageConfig | Fault | None] = field(default_factory=dict)
     removed: set[Key] = field(default_factory=set)
     waking: asyncio.TimerHandle | None = None
+
+    def wake_after(self, seconds: float, wake: Callable[[], None]) -> None:
+        """In place of the call before it."""
+        if self.waking is not None:
+            self.waking.cancel()
+        self.waking = asyncio.get_running_loop().call_later(seconds, wake)
 
     async def hang_up(self) -> None:
         if self.waking is not None:
@@ -106,14 +117,23 @@ def _image(view: View, job: Job, key: Key, seen: Seen) -> Image | Fault:
     if isinstance(config, Fault) and not spec.command:
         return Fault(config.reason, config.message, early)
     fault = faults.of_container(container, spec.source, refers)
-    if fault is not None and fault.reason is Reason.IMAGE_PULL_FAILED and config is None:
-        return Image.PULLING  # its registry will say more
+    if fault is not None and fault.reason is Reason.IMAGE_PULL_FAILED and (config is None or (not _none_has(config) and may_still_come(seen) > 0)):
+        return Image.PULLING  # its registry will say more, or the kubelet will try again
     if fault is not None:
         known = config if isinstance(config, Fault) else fault
         return Fault(known.reason, known.message, early)
     if config is None and not spec.command:
         return Image.PULLING
     return Image.READY
+
+
+def _none_has(config: ImageConfig | Fault) -> bool:
+    return isinstance(config, Fault) and config.reason is Reason.IMAGE_NOT_FOUND
+
+
+def may_still_come(seen: Seen) -> float:
+    """Seconds that a pull which fails is no fault yet, so that the kubelet has tried three times."""
+    return seen.since + _TRIED - time.monotonic()
 
 
 def gone(view: View | None, job: Job, seen: Seen | None, why: Fault) -> Pod:
