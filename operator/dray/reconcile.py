@@ -7,7 +7,6 @@ another operator's by now: both mean again, later; nothing is half-done, since e
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import assert_never
 
 from dray import metrics, policy, traces
 from dray.backends import Backend
+from dray.clock import SECOND, microseconds
 from dray.environment import launching
 from dray.errors import Unavailable
 from dray.keeping import Keeper, Truncated
@@ -26,7 +26,6 @@ from dray.secrets import NoSecret, Secrets
 from dray.settings import Settings
 from dray.shipping import Shipper
 from dray.state import (
-    SECOND,
     Action,
     Close,
     Finish,
@@ -58,10 +57,6 @@ from dray.state import (
 from dray.store import Store
 
 log = logging.getLogger(__name__)
-
-
-def microseconds() -> int:
-    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True)

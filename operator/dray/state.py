@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from dray.clock import SECOND
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
 from dray.reason import MEANINGS, Reason
 from dray.record import FINAL, Job, Past, Phase, StepState, step_label
 
 MAX_REMADE = 5  # times an attempt's box may end before it began
-SECOND = 10**6  # microseconds
 _FIRST_PAUSE, _LAST_PAUSE = 1 * SECOND, 60 * SECOND  # before the first further attempt, doubled up to the last
 _OVERDUE = 15 * SECOND  # after which a box whose runner does not do as it was told is removed by force
 

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dray.backends.fake import FakeBackend, Program, World
+from dray.clock import SECOND
 from dray.errors import Stale, Unavailable
 from dray.log import Chunk, Cursor, lines
 from dray.outputs import Outputs
@@ -32,7 +33,6 @@ from dray.settings import Settings
 from dray.spec import JobSpec, parse
 from dray.state import (
     MEANING,
-    SECOND,
     Close,
     Finish,
     Forget,

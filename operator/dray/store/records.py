@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from dray import metrics, traces
+from dray.clock import microseconds
 from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale, Unavailable
 from dray.reason import Reason
 from dray.record import FINAL, Beside, Job, Phase, Told
@@ -214,8 +214,7 @@ def _cached(kept: bytes) -> JobSpec:
 
 
 def _cancelled(job: Job) -> Job:
-    now = time.time_ns() // 1000
-    return replace(job, phase=Phase.ERROR, reason=Reason.CANCELLED, message="cancelled before it began", finished_at=now)
+    return replace(job, phase=Phase.ERROR, reason=Reason.CANCELLED, message="cancelled before it began", finished_at=microseconds())
 
 
 def _told(job_id: str, answer: bytes) -> None:
