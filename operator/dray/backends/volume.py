@@ -10,7 +10,7 @@ from dray import runner
 from dray.backends.agent import Agent
 from dray.backends.seed import of_input, of_step, reopen, seed
 from dray.pod import Key, Mark
-from dray.record import Job
+from dray.record import INPUT, Job
 
 
 class ByAgent(ABC):
@@ -24,7 +24,7 @@ class ByAgent(ABC):
         await self._agent(job).drop(runner.output_file(*key))
 
     async def drop_input(self, job: Job) -> None:
-        await self._agent(job).drop(runner.output_file(runner.INPUT, 1))
+        await self._agent(job).drop(runner.output_file(INPUT, 1))
 
     async def mark(self, job: Job, mark: Mark, text: str) -> None:
         with suppress(FileExistsError):
@@ -41,4 +41,4 @@ class ByAgent(ABC):
 
     async def give(self, job: Job, content: AsyncIterator[bytes]) -> None:
         assert job.input is not None  # who gives has one
-        await seed(self._agent(job), (runner.INPUT, 1), of_input(job.input), content)
+        await seed(self._agent(job), (INPUT, 1), of_input(job.input), content)
