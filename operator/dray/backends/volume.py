@@ -1,9 +1,9 @@
-"""What every backend with an agent does by it alone: the volume is told, cleared and given to in the same way on each engine."""
+"""What every backend with an agent does by it alone: the volume is told, cleared, given to and asked for its logs in the same way on each engine."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
 from dray import runner
@@ -19,6 +19,13 @@ class ByAgent(ABC):
     @abstractmethod
     def _agent(self, job: Job) -> Agent:
         """Of the job's pod, as of the last look. Raises Unavailable where there is none."""
+
+    @abstractmethod
+    def _traces(self, job: Job) -> Mapping[Key, runner.Traces]:
+        """What attempts left in its volume, as of the last look."""
+
+    def logs(self, job: Job) -> Mapping[Key, int]:
+        return {key: traces.log for key, traces in self._traces(job).items() if traces.log is not None}
 
     async def drop(self, job: Job, key: Key) -> None:
         await self._agent(job).drop(runner.output_file(*key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ def binary() -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise BadSetting(f"{path} is missing: `make setup` builds it") from None
+
+
+def architecture() -> str:
+    """Of this machine, and so of the runner that is built here, as engines and registries call it."""
+    here = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(here, here)
 
 
 def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings, *, options: Sequence[str] = ()) -> list[str]:

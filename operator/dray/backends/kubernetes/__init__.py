@@ -10,10 +10,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from dray import runner
 from dray.backends import Claims, Launching
@@ -33,7 +32,7 @@ from dray.record import Job
 from dray.secrets import NoSecret, Secrets
 from dray.settings import Settings
 from dray.spec import JobSpec, Kubernetes
-from dray.tasks import end
+from dray.tasks import Background, end
 
 log = logging.getLogger(__name__)
 _REMEMBERED = 1000
@@ -56,7 +55,7 @@ class KubernetesBackend(ByAgent):
         self._pods = Pods(self._api, self._woken.put_nowait)
         self._views: dict[str, View] = {}
         self._closed: deque[str] = deque(maxlen=_REMEMBERED)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def start(self, instance: str, operator: str) -> str:  # noqa: ARG002 (nothing is made ahead)
         self._instance = instance
@@ -67,7 +66,7 @@ class KubernetesBackend(ByAgent):
         self._cluster = template.Cluster(_version(version) >= _POD_RESOURCES)
         if not self._background:
             ready = asyncio.Event()
-            self._spawn(self._pods.listen(instance, self._namespaces(), ready))
+            self._background.begin(self._pods.listen(instance, self._namespaces(), ready))
             await ready.wait()
         return str(found["metadata"]["uid"])
 
@@ -194,7 +193,7 @@ class KubernetesBackend(ByAgent):
         view.asked[step, job.steps[step].attempt] = early
         if not isinstance(view.images.get(step), ImageConfig):
             view.images[step] = None
-            self._spawn(self._find(job, view, step))
+            self._background.begin(self._find(job, view, step))
 
     async def _find(self, job: Job, view: View, step: int) -> None:
         seen, (namespace, _) = self._pods.of(view.pod), names.parts(view.pod)
@@ -235,10 +234,6 @@ class KubernetesBackend(ByAgent):
     def _has_ended(self, view: View, key: Key) -> bool:
         traces = view.traces.get(key)
         return traces is not None and traces.status is not None
-
-    def logs(self, job: Job) -> Mapping[Key, int]:
-        view = self._views.get(job.id)
-        return {key: traces.log for key, traces in view.traces.items() if traces.log is not None} if view else {}
 
     async def read_log(self, job: Job, key: Key, offset: int) -> bytes:
         with suppress(PermissionError):
@@ -306,17 +301,15 @@ class KubernetesBackend(ByAgent):
             view = self._views[job_id] = View(pod)
         return view
 
+    def _traces(self, job: Job) -> Mapping[Key, runner.Traces]:
+        view = self._views.get(job.id)
+        return view.traces if view else {}
+
     def _agent(self, job: Job) -> Agent:
         agent = self._view(job).agent
         if agent is None:
             raise Unavailable(f"Kubernetes: nothing runs in the pod of job {job.id}")
         return agent
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
 
 async def _written(agent: Agent, name: str, content: bytes) -> None:
