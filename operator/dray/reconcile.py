@@ -73,8 +73,8 @@ class Tools:
     settings: Settings
     operator: str
     engine: str
-    holds: Callable[[], bool] = lambda: True
-    running: Callable[[], int] = lambda: 1
+    holds: Callable[[], bool]
+    running: Callable[[], int]
     clock: Callable[[], int] = microseconds
 
     @property

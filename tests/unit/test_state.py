@@ -126,7 +126,7 @@ def test_steps_are_launched_ahead_as_far_as_the_window() -> None:
 @pytest.mark.parametrize(("setting", "running", "ahead"), [(8, 0, 8), (8, 1, 8), (8, 3, 2), (8, 20, 1), (0, 1, 0)])
 def test_jobs_that_run_share_what_is_started_ahead(tmp_path: Path, setting: int, running: int, ahead: int) -> None:
     store, outputs = Doomed(MemoryStore(job_of("a")), lambda: ""), Outputs(tmp_path.as_uri())
-    tools = Tools(store, FakeBackend(World({})), outputs, Settings(ahead=setting), "me", "fake", running=lambda: running)  # type: ignore[arg-type]
+    tools = Tools(store, FakeBackend(World({})), outputs, Settings(ahead=setting), "me", "fake", lambda: True, lambda: running)  # type: ignore[arg-type]
     assert tools.rules.ahead == ahead
 
 
@@ -587,7 +587,7 @@ class Run:
         while self.store.active:
             world, doomed = self.world, Doomed(self.store, self._calls.next)
             backend: Any = Doomed(FakeBackend(world), self._calls.next)
-            tools = Tools(doomed, backend, self._outputs, self._settings, "me", world.name, clock=self._clock)  # type: ignore[arg-type]
+            tools = Tools(doomed, backend, self._outputs, self._settings, "me", world.name, lambda: True, lambda: 1, self._clock)  # type: ignore[arg-type]
             with suppress(Crash, Stale, Unavailable):
                 await backend.start("test", "me")
                 await self._operate(Reconciler("J", tools))

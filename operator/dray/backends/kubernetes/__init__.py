@@ -207,7 +207,7 @@ class KubernetesBackend(ByAgent):
     async def launch(self, job: Job, step: int, given: Launching) -> None:
         view, key, spec = self._view(job), (step, job.steps[step].attempt), job.spec.steps[step]
         config = view.images.get(step)
-        found = config if isinstance(config, ImageConfig) else ImageConfig("", "")
+        found = config if isinstance(config, ImageConfig) else ImageConfig("")
         words = spec.words(found.entrypoint, found.args)
         if not words:
             view.images[step] = Fault(Reason.START_FAILED, f"image {spec.source} has neither entrypoint nor command, and the step names none")
