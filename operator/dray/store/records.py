@@ -16,8 +16,9 @@ from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale, Unavailab
 from dray.reason import Reason
 from dray.record import FINAL, Beside, Job, Phase, Told
 from dray.spec import JobSpec
-from dray.store import keys, scripts
+from dray.store import keys
 from dray.store.connection import Connection
+from dray.store.scripts import records as scripts
 
 KEY_KEPT = 86_400  # seconds that an Idempotency-Key is remembered
 _CACHED = 4096  # bytes of a spec
