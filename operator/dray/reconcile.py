@@ -13,19 +13,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from dray import metrics, policy, traces
-from dray.backends import Backend
-from dray.clock import SECOND, microseconds
-from dray.environment import launching
-from dray.errors import Unavailable
-from dray.keeping import Keeper, Truncated
-from dray.outputs import Outputs
-from dray.pod import Fault, Pod, Shape
-from dray.reason import Reason
-from dray.record import FINAL, Job, Phase
-from dray.secrets import NoSecret, Secrets
-from dray.settings import Settings
-from dray.shipping import Shipper
-from dray.state import (
+from dray.action import (
     Action,
     Close,
     Finish,
@@ -39,21 +27,26 @@ from dray.state import (
     Renew,
     Reopen,
     Retire,
-    Rules,
     Save,
     Seed,
     SetMark,
     Tidy,
     TidyInput,
     Unmark,
-    decide,
-    due,
-    inputless,
-    remade,
-    renewed,
-    spoiled,
-    unfed,
 )
+from dray.backends import Backend
+from dray.clock import SECOND, microseconds
+from dray.environment import launching
+from dray.errors import Unavailable
+from dray.keeping import Keeper, Truncated
+from dray.outputs import Outputs
+from dray.pod import Fault, Pod, Shape
+from dray.reason import Reason
+from dray.record import FINAL, Job, Phase
+from dray.secrets import NoSecret, Secrets
+from dray.settings import Settings
+from dray.shipping import Shipper
+from dray.state import Rules, decide, due, inputless, remade, renewed, spoiled, unfed
 from dray.store import Store
 
 log = logging.getLogger(__name__)

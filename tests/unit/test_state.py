@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dray.action import Close, Finish, Forget, Give, Kill, Launch, Open, Pull, Remake, Reopen, Retire, Save, Seed, SetMark, Tidy, TidyInput, Unmark
 from dray.backends.fake import FakeBackend, Program, World
 from dray.clock import SECOND
 from dray.errors import Stale, Unavailable
+from dray.judge import MEANING
 from dray.log import Chunk, Cursor, lines
 from dray.outputs import Outputs
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
@@ -31,34 +33,7 @@ from dray.reconcile import Reconciler, Tools
 from dray.record import FINAL, INPUT, Beside, Input, Job, Past, Phase, StepState, Told, new_job
 from dray.settings import Settings
 from dray.spec import JobSpec, parse
-from dray.state import (
-    MEANING,
-    Close,
-    Finish,
-    Forget,
-    Give,
-    Kill,
-    Launch,
-    Open,
-    Pull,
-    Remake,
-    Reopen,
-    Retire,
-    Rules,
-    Save,
-    Seed,
-    SetMark,
-    Tidy,
-    TidyInput,
-    Unmark,
-    decide,
-    due,
-    fold,
-    inputless,
-    moved,
-    remade,
-    unfed,
-)
+from dray.state import Rules, decide, due, fold, inputless, moved, remade, unfed
 
 PROGRAMS: dict[str, Program] = {
     "hello": lambda _: (b"hello\n", 0),
