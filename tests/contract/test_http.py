@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kit.images import Images
+from kit.clustered import Clustered
 from kit.serving import Served
 
 ours = pytest.mark.ours
@@ -75,20 +75,35 @@ class Runner:
         return lines
 
 
-@pytest.fixture(scope="module")
+_SHELL = 'eval "$SCRIPT"'
+
+
+@pytest.fixture(scope="module", params=["docker", "kubernetes"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
-    image = os.environ.get("DRAY_TEST_IMAGE")
-    if image is None:
-        images: Images = request.getfixturevalue("image")
-        image = images.shell('eval "$SCRIPT"')
+    """With each backend, where it is our own."""
     url = os.environ.get("DRAY_URL")
-    if url is not None:
-        with _client(url) as client:
-            yield Runner(client, image)
+    if url is None:
+        yield from (_on_docker if request.param == "docker" else _on_kubernetes)(request)
         return
+    if request.param == "kubernetes":
+        pytest.skip("what runs the jobs of DRAY_URL is its own matter")
+    with _client(url) as client:
+        yield Runner(client, os.environ.get("DRAY_TEST_IMAGE") or request.getfixturevalue("image").shell(_SHELL))
+
+
+def _on_docker(request: pytest.FixtureRequest) -> Iterator[Runner]:
     request.getfixturevalue("redis")
     served = Served(request.getfixturevalue("engine"))
-    yield Runner(served.http, image)
+    yield Runner(served.http, request.getfixturevalue("image").shell(_SHELL))
+    served.close()
+
+
+def _on_kubernetes(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    request.getfixturevalue("redis")
+    nodes, namespace = request.getfixturevalue("node_images"), request.getfixturevalue("job_namespace")
+    engine = request.getfixturevalue("engine")
+    served = Clustered(engine, namespace, nodes.ours, (), {})
+    yield Runner(served.http, nodes.of(request.getfixturevalue("image").shell(_SHELL)))
     served.close()
 
 

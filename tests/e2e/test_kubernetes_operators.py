@@ -88,15 +88,19 @@ def test_operators_side_by_side_share_the_jobs_and_leave_each_others_pods_alone(
 
 
 @pytest.mark.timeout(300)
-def test_a_drayjob_runs_as_a_pod_of_its_own_namespace(serve_on_cluster: Callable[..., Clustered], image: Images, job_namespace: JobNamespace) -> None:
+def test_a_drayjob_runs_as_a_pod_of_its_own_namespace_unless_it_names_another_backend(
+    serve_on_cluster: Callable[..., Clustered], image: Images, job_namespace: JobNamespace
+) -> None:
     require_drayjobs()
     dray = serve_on_cluster("--kubernetes", "--namespaces", job_namespace.name)
     job_namespace.kubectl("create", "secret", "generic", "pair", "--from-literal=word=hidden")
     reference = {"secretKeyRef": {"name": "pair", "key": "word"}}
     says = {"source": image.shell("echo $WORD; echo told $WORD >&2"), "environment": [{"variable": "WORD", "valueFrom": reference}]}
-    job_namespace.apply("in-a-pod", says, image("wc", "-c"))
+    job_namespace.apply("elsewhere", image("true"), backend="docker")
+    job_namespace.apply("in-a-pod", says, image("wc", "-c"), backend="kubernetes")
     status = job_namespace.wait("in-a-pod", within=120)
     assert (status["status"], status["stepsCompleted"]) == ("complete", 2)
     assert (dray.output(status["jobID"]), dray.log(status["jobID"])) == (b"7\n", ["******", "told ******", "7"])
-    job_namespace.delete("in-a-pod")
+    assert job_namespace.status("elsewhere")["status"] == "waiting"
+    job_namespace.delete("in-a-pod", "elsewhere")
     until(lambda: dray.pods() == [], 60, "its pod is gone")

@@ -126,8 +126,8 @@ class KubernetesBackend(ByAgent):
 
     def _opening(self, job: Job, view: View, seen: Seen | None) -> Pod:
         """Not up yet. A fault once nothing has changed for too long: a node that many pods came to at once takes its time for each."""
-        view.unseen_since = view.unseen_since or time.time()
-        left = (seen.changed_at if seen else view.unseen_since) + self._settings.pending - time.time()
+        view.unseen_since = view.unseen_since or time.monotonic()
+        left = (seen.since if seen else view.unseen_since) + self._settings.pending - time.monotonic()
         if left <= 0:
             why = Fault(Reason.UNSCHEDULABLE, f"the job's pod did not come up, and nothing changed for {self._settings.pending:g} s: {faults.not_up(seen)}")
             return Pod(Shape.ABSENT, gone=why)

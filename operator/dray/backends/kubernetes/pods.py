@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from dray.backends.kubernetes import names
@@ -39,15 +39,16 @@ class Container:
 class Seen:
     """A pod as the API server has it.
 
-    `changed_at`: when it was made, or one of its conditions changed last, seconds since the epoch. `reason`, `message`: why
-    it failed as a whole. `disrupted`: why the cluster takes it away; `unscheduled`: why no node has it. `going`: it is
-    being deleted; `deleted`: it is gone, and this is what was told last. `images`: by container.
+    `changed_at`: when it was made, or one of its conditions changed last, by the cluster's clock; `since`: when that was first
+    seen here, in seconds of `time.monotonic`, whatever the two clocks differ by. `reason`, `message`: why it failed as a
+    whole. `disrupted`: why the cluster takes it away; `unscheduled`: why no node has it. `going`: it is being deleted;
+    `deleted`: it is gone, and this is what was told last. `images`: by container.
     """
 
     uid: str
     name: str
     job: str
-    changed_at: float
+    changed_at: str
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
@@ -55,6 +56,7 @@ class Seen:
     unscheduled: str = ""
     going: bool = False
     deleted: bool = False
+    since: float = field(default_factory=time.monotonic)
     containers: Mapping[str, Container] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,12 +76,12 @@ def seen(body: Mapping[str, Any]) -> Seen:
     metadata, status = body["metadata"], body.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     disrupted, scheduled = conditions.get("DisruptionTarget", {}), conditions.get("PodScheduled", {})
-    changes = [condition["lastTransitionTime"] for condition in conditions.values() if condition.get("lastTransitionTime")]
+    changes = [condition.get("lastTransitionTime") or "" for condition in conditions.values()]
     return Seen(
         metadata["uid"],
         metadata["name"],
         metadata["labels"].get(names.JOB, ""),
-        max(datetime.fromisoformat(time).timestamp() for time in (metadata["creationTimestamp"], *changes)),
+        max(metadata["creationTimestamp"], *changes, ""),
         status.get("phase", "Pending"),
         status.get("reason", ""),
         status.get("message", ""),
@@ -170,8 +172,11 @@ class Pods:
         """Its name. Another Pod of the same Job than the first does not count: nothing is ever ordered in it."""
         pod, uid = names.pod_of(body["metadata"], body["metadata"]["labels"]), body["metadata"]["uid"]
         known = self.of(pod)
-        if known is None or (known.uid == uid and not known.deleted):
+        if known is None:
             self._pods[pod] = seen(body)
+        elif known.uid == uid and not known.deleted:
+            now = seen(body)
+            self._pods[pod] = replace(now, since=known.since) if now.changed_at == known.changed_at else now
         return pod
 
     def _gone(self, pod: str, last: Seen) -> None:

@@ -29,8 +29,8 @@ class View:
 
     `made`: its Job was made here just now. `refused`: why the API server did not make it. `asked`: attempts whose image
     was asked for, and whether before their turn; `images`: by step, what its registry says (None: nothing yet).
-    `removed`: attempts whose boxes are not to be shown any more. `unseen_since`: when it was looked for first, seconds since
-    the epoch.
+    `removed`: attempts whose boxes are not to be shown any more. `unseen_since`: when it was looked for first, in
+    seconds of `time.monotonic`.
     """
 
     pod: str
@@ -133,7 +133,7 @@ def _none_has(config: ImageConfig | Fault) -> bool:
 
 def may_still_come(seen: Seen) -> float:
     """Seconds that a pull which fails is no fault yet, so that the kubelet has tried three times."""
-    return seen.changed_at + _TRIED - time.time()
+    return seen.since + _TRIED - time.monotonic()
 
 
 def gone(view: View | None, job: Job, seen: Seen | None, why: Fault) -> Pod:
