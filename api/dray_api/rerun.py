@@ -35,11 +35,11 @@ async def create(store: Store, outputs: Outputs, new: Job, first: int, key: Idem
     try:
         if not large:
             return await store.create(new, key, Laid(small))
-        async with uploaded(store, outputs, new.id) as laid:
+        async with uploaded(store, outputs, new.id) as upload:
             for name in large:
                 await outputs.copy(new.origin, new.id, name)
-            laid.made = await store.create(new, key, Laid(small, uploaded=True))
-        return laid.made
+            upload.made = await store.create(new, key, Laid(small, uploaded=True))
+        return upload.made
     except (NotKept, NotFound):
         raise NotKept(_not_kept(new, first)) from None
 
