@@ -164,6 +164,14 @@ def namespace(cluster: None) -> Iterator[Namespace]:
     made.remove()
 
 
+@pytest.fixture(scope="module")
+def team(cluster: None) -> Iterator[Namespace]:
+    """One for all tests of a module."""
+    made = Namespace()
+    yield made
+    made.remove()
+
+
 @pytest.fixture(scope="session")
 def node_images(engine: docker.DockerClient) -> Iterator[NodeImages]:
     """Images for the nodes of that cluster, which are on this machine."""

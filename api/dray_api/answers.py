@@ -11,6 +11,8 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from dray.outputs import joined
+
 _AS_IT_IS = {"X-Content-Type-Options": "nosniff"}  # what a container wrote is no script of the page's
 _DROPPED, _DROP_WITHIN = 2**30, 10.0  # bytes, seconds
 _WHOLE = 64 * 2**10  # bytes: JSON up to this size is not streamed
@@ -78,7 +80,7 @@ class _Stream(StreamingResponse):
     """Lets go of what it reads from when the client goes away, and reads nothing for a HEAD."""
 
     def __init__(self, begun: bytes, rest: AsyncIterator[bytes], media_type: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(_joined(begun, rest), headers=headers, media_type=media_type)
+        super().__init__(joined(begun, rest), headers=headers, media_type=media_type)
         self._rest: Any = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,9 +92,3 @@ class _Stream(StreamingResponse):
                 await super().__call__(scope, receive, send)
         finally:
             await self._rest.aclose()
-
-
-async def _joined(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield begun
-    async for block in rest:
-        yield block

@@ -89,10 +89,10 @@ async def take(store: Store, outputs: Outputs, job: Job, body: Body, asked: Idem
     small = await body.small()
     if small is not None:
         return await store.create(replace(job, input=body.input), _of(asked, body), Laid(input=small))
-    async with uploaded(store, outputs, job.id) as laid:
+    async with uploaded(store, outputs, job.id) as upload:
         await outputs.put(job.id, INPUT, body.rest())
-        laid.made = await store.create(replace(job, input=body.input), _of(asked, body), Laid(uploaded=True))
-    return laid.made
+        upload.made = await store.create(replace(job, input=body.input), _of(asked, body), Laid(uploaded=True))
+    return upload.made
 
 
 def _of(asked: IdempotencyKey | None, body: Body) -> IdempotencyKey | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from dray.clock import SECOND
 from dray.log import cut
 from dray.reason import MEANINGS
 from dray.record import FINAL, Job, Past, Phase
@@ -147,7 +148,7 @@ def _status(phase: Phase) -> Phase:
 
 def _seconds(begin: int, end: int) -> float:
     """A clock set back makes no negative time."""
-    return max(end - begin, 0) / 1e6
+    return max(end - begin, 0) / SECOND
 
 
 def go_time(microseconds: int) -> str:

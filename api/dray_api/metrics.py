@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from dray.clock import SECOND
 from dray.errors import Unavailable
 from dray.store import Counts, Store
 
@@ -60,5 +61,5 @@ class _Stored(Collector):
         yield stored
         since = self._counts.waiting_since
         yield GaugeMetricFamily("dray_jobs_waiting", "Jobs that have not begun", value=self._counts.waiting)
-        yield GaugeMetricFamily("dray_oldest_waiting_seconds", "Since the next job in turn came", value=max(0, time() - since / 1e6) if since else 0)
+        yield GaugeMetricFamily("dray_oldest_waiting_seconds", "Since the next job in turn came", value=max(0, time() - since / SECOND) if since else 0)
         yield GaugeMetricFamily("dray_operators_alive", "Operators with a lease", value=self._operators)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
+from dray.clock import microseconds
 from dray.errors import NotFound, NotKept
 from dray.outputs import Outputs
 from dray.record import INPUT, Job, Phase, new_job, step_label
@@ -17,7 +17,7 @@ def again(job: Job, first: int) -> Job:
     """The new job's record: what comes before step `first` is as it was. Raises NotKept where it did not end well."""
     if any(state.phase is not Phase.COMPLETE for state in job.steps[:first]):
         raise NotKept(f"{step_label(job.spec, first)} never had its input: a step before it did not complete")
-    new = new_job(jobs.new_id(), job.spec, time.time_ns() // 1000)
+    new = new_job(jobs.new_id(), job.spec, microseconds())
     return replace(new, origin=job.id, pins=job.pins, steps=job.steps[:first] + new.steps[first:], input=job.input)
 
 
@@ -35,11 +35,11 @@ async def create(store: Store, outputs: Outputs, new: Job, first: int, key: Idem
     try:
         if not large:
             return await store.create(new, key, Laid(small))
-        async with uploaded(store, outputs, new.id) as laid:
+        async with uploaded(store, outputs, new.id) as upload:
             for name in large:
                 await outputs.copy(new.origin, new.id, name)
-            laid.made = await store.create(new, key, Laid(small, uploaded=True))
-        return laid.made
+            upload.made = await store.create(new, key, Laid(small, uploaded=True))
+        return upload.made
     except (NotKept, NotFound):
         raise NotKept(_not_kept(new, first)) from None
 

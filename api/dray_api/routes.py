@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from dray import policy, spec
+from dray.clock import microseconds
 from dray.errors import DrayError, FieldError, Invalid, NotFinished, NotFound, Unavailable
 from dray.outputs import Outputs
 from dray.record import FINAL, INPUT, Job, Phase, new_job
@@ -78,7 +78,7 @@ class Routes:
 
     async def _new(self, wanted: params.Wanted, given: object) -> Job:
         """Raises Invalid where it is no job, or one that the settings or a preflight refuse."""
-        job = new_job(jobs.new_id(), spec.parse(given), time.time_ns() // 1000)
+        job = new_job(jobs.new_id(), spec.parse(given), microseconds())
         self._allow(job.spec)
         if wanted.preflight:
             async with self._preflights:

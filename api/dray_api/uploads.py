@@ -12,28 +12,28 @@ from dray.store import Store
 
 
 @dataclass
-class Laid:
-    """`made`: the job that was made of it, by its id; None: none yet."""
+class Upload:
+    """`made`: the id of the job that was made of it; empty: none yet."""
 
     made: str = ""
 
 
 @asynccontextmanager
-async def uploaded(store: Store, outputs: Outputs, job_id: str) -> AsyncIterator[Laid]:
+async def uploaded(store: Store, outputs: Outputs, job_id: str) -> AsyncIterator[Upload]:
     """Lay something, and record the job, meanwhile.
 
     Where Redis does not say whether it did, what was laid stays: if there is no such job an operator removes it, when the lease is over.
     """
-    laid = Laid()
+    upload = Upload()
     async with store.uploading(job_id):
         try:
-            yield laid
+            yield upload
         except Unavailable:
             raise
         except BaseException:
             await _remove(store, outputs, job_id)
             raise
-        if laid.made != job_id:
+        if upload.made != job_id:
             await _remove(store, outputs, job_id)
 
 

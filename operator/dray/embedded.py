@@ -29,10 +29,8 @@ class RedisServer:
     """`async with` starts and stops it; `url` is where it answers."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._dir = data_dir.absolute() / "redis"
-        self._socket = self._dir / "redis.sock"
-        if len(os.fsencode(self._socket)) > _SOCKET_PATH_MAX:
-            raise BadSetting(f"--data-dir {data_dir}: too long for a Unix socket in it ({self._socket} has more than {_SOCKET_PATH_MAX} bytes)")
+        self._socket = socket_in(data_dir)
+        self._dir = self._socket.parent
         self._program = shutil.which("redis-server")
         if self._program is None:
             raise BadSetting("redis-server is not installed (Debian: apt install redis-server); or set REDIS_URL to a Redis that runs")
@@ -112,6 +110,14 @@ class RedisServer:
                 await self._start()
             except BadSetting as error:
                 log.error("%s", error)
+
+
+def socket_in(data_dir: Path) -> Path:
+    """Where it answers. Raises BadSetting where that is too long a path."""
+    found = data_dir.absolute() / "redis" / "redis.sock"
+    if len(os.fsencode(found)) > _SOCKET_PATH_MAX:
+        raise BadSetting(f"{found} has more than {_SOCKET_PATH_MAX} bytes, too long for Redis's socket: name a shorter --data-dir, or DRAY_DATA_DIR")
+    return found
 
 
 async def _answers(store: Store) -> bool:

@@ -11,7 +11,7 @@ from dray.secrets import Secrets
 from dray.spec import EnvVar
 
 
-async def launching(job: Job, step: int, secrets: Secrets, resolved: bool = True) -> Launching:
+async def launching(job: Job, step: int, secrets: Secrets, resolved: bool) -> Launching:
     """Raises NoSecret, and Unavailable where a value lies in a cluster that does not answer. Not `resolved`: without what is only named."""
     variables = job.spec.environment_of(step)
     if not resolved:

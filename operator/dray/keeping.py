@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from dray.backends import Backend
 from dray.errors import NotFound
-from dray.outputs import Outputs
+from dray.outputs import Outputs, joined
 from dray.pod import Key
 from dray.record import INPUT, Job, Phase
 from dray.settings import Settings
@@ -77,7 +77,7 @@ class Keeper:
             first = await anext(blocks, b"")
         except NotFound:
             return None
-        return _exactly(_joined(first, blocks), size, sha256)
+        return _exactly(joined(first, blocks), size, sha256)
 
     async def _keep(self, job: Job, step: int) -> None:
         state = job.steps[step]
@@ -104,9 +104,3 @@ async def _exactly(blocks: AsyncIterator[bytes], size: int, sha256: str) -> Asyn
 
 async def _one(block: bytes) -> AsyncIterator[bytes]:
     yield block
-
-
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for block in rest:
-        yield block

@@ -27,14 +27,14 @@ from dray.reconcile import Reconciler, Tools
 from dray.settings import Drain, Settings
 from dray.spec import JobSpec
 from dray.store import Store
-from dray.tasks import end, until
+from dray.tasks import Background, end, until
 from dray.work import Work
 
 log = logging.getLogger(__name__)
 _RESYNC = 10.0  # seconds between looks at everything
 _SWEEP = 600.0  # seconds between looks for what belongs to nobody
 _CLEAN_WITHIN = 10.0  # seconds for the cleaning under way when the operator is told to stop
-_FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # seconds: back-off of a job that met Unavailable
+_FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # seconds: back-off of what met Unavailable, but for jobs (work.py)
 _STUCK = 300.0  # seconds without a look at everything, after which it does not turn any more
 _OUTDATED = 100  # finished jobs removed at a time
 
@@ -233,13 +233,12 @@ class Loop:
 
     async def _answer(self) -> None:
         """Questions of the API about a job to be: can its images be had, are its secrets here."""
-        answering: set[asyncio.Task[None]] = set()
+        answering = Background()
         try:
             while True:
                 asked = await self._store.asked(self._settings.backend)
                 if asked is not None:
-                    answering.add(task := asyncio.create_task(self._answer_one(*asked)))
-                    task.add_done_callback(answering.discard)
+                    answering.begin(self._answer_one(*asked))
         finally:
             await end(*answering)
 

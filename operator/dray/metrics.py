@@ -18,6 +18,7 @@ import prometheus_client
 from prometheus_client import Counter, Gauge, Histogram
 
 from dray import attempts
+from dray.clock import SECOND
 from dray.errors import Stale, Unavailable
 from dray.reason import Reason
 from dray.record import FINAL, Job, Phase
@@ -26,7 +27,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21_600, 86_400)  # seconds
 _SHORT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_SECOND = 10**6  # microseconds
 _OTHER = "other"  # of an attempt whose reason the record does not keep
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of no use here
@@ -134,4 +134,4 @@ def enlisted(kept: bool) -> None:
 
 def _seconds(start: int, end: int) -> float:
     """Clocks of operator and engine may differ."""
-    return max(end - start, 0) / _SECOND
+    return max(end - start, 0) / SECOND

@@ -136,6 +136,13 @@ async def large(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield bytes(gathered)
 
 
+async def joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What was read already, then the rest."""
+    yield first
+    async for block in rest:
+        yield block
+
+
 def _free(root: str) -> int:
     """Of the file system on which it lies, or will."""
     path = Path(root)

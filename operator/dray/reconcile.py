@@ -7,26 +7,13 @@ another operator's by now: both mean again, later; nothing is half-done, since e
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from dray import metrics, policy, traces
-from dray.backends import Backend
-from dray.environment import launching
-from dray.errors import Unavailable
-from dray.keeping import Keeper, Truncated
-from dray.outputs import Outputs
-from dray.pod import Fault, Pod, Shape
-from dray.reason import Reason
-from dray.record import FINAL, Job, Phase
-from dray.secrets import NoSecret, Secrets
-from dray.settings import Settings
-from dray.shipping import Shipper
-from dray.state import (
-    SECOND,
+from dray.action import (
     Action,
     Close,
     Finish,
@@ -40,28 +27,29 @@ from dray.state import (
     Renew,
     Reopen,
     Retire,
-    Rules,
     Save,
     Seed,
     SetMark,
     Tidy,
     TidyInput,
     Unmark,
-    decide,
-    due,
-    inputless,
-    remade,
-    renewed,
-    spoiled,
-    unfed,
 )
+from dray.backends import Backend
+from dray.clock import SECOND, microseconds
+from dray.environment import launching
+from dray.errors import Unavailable
+from dray.keeping import Keeper, Truncated
+from dray.outputs import Outputs
+from dray.pod import Fault, Pod, Shape
+from dray.reason import Reason
+from dray.record import FINAL, Job, Phase
+from dray.secrets import NoSecret, Secrets
+from dray.settings import Settings
+from dray.shipping import Shipper
+from dray.state import Rules, decide, due, inputless, remade, renewed, spoiled, unfed
 from dray.store import Store
 
 log = logging.getLogger(__name__)
-
-
-def microseconds() -> int:
-    return time.time_ns() // 1000
 
 
 @dataclass(frozen=True)
@@ -78,8 +66,8 @@ class Tools:
     settings: Settings
     operator: str
     engine: str
-    holds: Callable[[], bool] = lambda: True
-    running: Callable[[], int] = lambda: 1
+    holds: Callable[[], bool]
+    running: Callable[[], int]
     clock: Callable[[], int] = microseconds
 
     @property

@@ -8,10 +8,9 @@ what really happened lies there, and the record follows it. Each pass over a job
     decide  names the one next thing to do, given the record and the pod. First fit wins; None: nothing, until a wake-up
             or until `due`.
 
-What a box shows of an attempt, and what it means (the table is printed into docs/architecture.md from `MEANING`):
-a *claim* was written just before the command was executed, a *status* after its output was complete. An attempt
-without a claim never ran and is made again freely; one with a claim but no status, and its container gone, is lost.
-The status stands in the job's own volume, so it counts only together with the same exit code from the engine.
+What a box shows of an attempt: a *claim*, written just before the command was executed, and a *status*, after its output
+was complete. An attempt without a claim never ran and is made again freely; how one with a claim has ended is `judge`'s
+to say.
 
 A job has two parts: the piped steps, then those marked `always`. Once the outcome of the first part is known (all
 complete, or `job.reason` is set) the second begins. What stops a part is a mark in the volume, `stop` or `halt`, which
@@ -23,12 +22,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
+from dray.action import (
+    Action,
+    Close,
+    Finish,
+    Forget,
+    Give,
+    Kill,
+    Launch,
+    Open,
+    Pull,
+    Remake,
+    Renew,
+    Reopen,
+    Retire,
+    Save,
+    Seed,
+    SetMark,
+    Tidy,
+    TidyInput,
+    Unmark,
+)
+from dray.clock import SECOND
+from dray.judge import judge
+from dray.pod import Box, Fault, Image, Mark, Pod, Shape, Stage, Status
 from dray.reason import MEANINGS, Reason
 from dray.record import FINAL, Job, Past, Phase, StepState, step_label
 
 MAX_REMADE = 5  # times an attempt's box may end before it began
-SECOND = 10**6  # microseconds
 _FIRST_PAUSE, _LAST_PAUSE = 1 * SECOND, 60 * SECOND  # before the first further attempt, doubled up to the last
 _OVERDUE = 15 * SECOND  # after which a box whose runner does not do as it was told is removed by force
 
@@ -43,127 +64,6 @@ class Rules:
 
 
 # --- what to do ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Record this."""
-
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Open:
-    """Make the pod's volume and sandbox, or the sandbox again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Keep the output of this step, if it is one, whatever its size; then have a new pod: in this one no further attempt can be made."""
-
-    kept: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SetMark:
-    """Lay the mark into the volume."""
-
-    mark: Mark
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unmark:
-    """Take the mark away."""
-
-    mark: Mark
-
-
-@dataclass(frozen=True, slots=True)
-class Seed:
-    """Lay the kept output of a complete step into a volume that does not have it."""
-
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Give:
-    """Lay the job's input into the volume."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reopen:
-    """Say again that the step ended well: the word that opens the gate after it is gone, as after a power cut."""
-
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """Have the step's image on the engine. `early`: its turn has not come."""
-
-    step: int
-    early: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Create the step's box and start it behind its gate."""
-
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Remake:
-    """Remove a box that never began, so that it is made again."""
-
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Remove a box by force: its runner does not end it."""
-
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class Tidy:
-    """Remove an ended attempt's box, if it has one, and its output, if `output` says so."""
-
-    key: Key
-    box: bool
-    output: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TidyInput:
-    """Remove the job's input from the volume: its step has read it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Keep the log's rest and the outputs that are to be kept; then record the end."""
-
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Remove the whole pod."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """Nothing is left to do for this job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Remove the record of a deleted job, its log and its output."""
-
-
-Action = Save | Open | Renew | SetMark | Unmark | Give | Seed | Reopen | Pull | Launch | Remake | Kill | Tidy | TidyInput | Finish | Close | Retire | Forget
 
 
 def decide(job: Job, pod: Pod, now: int, rules: Rules) -> Action | None:
@@ -246,10 +146,10 @@ def _fold_step(job: Job, step: int, pod: Pod, now: int) -> Job:
     job = job.with_step(step, replace(state, phase=Phase.RUNNING, started_at=_began_at(state, box)))
     if box.stage in (Stage.RUNNING, Stage.MADE):  # MADE: the engine was asked just before it started
         return job
-    fault = _judge(box)
+    fault = judge(box)
     if fault is not None:
         return _after(job, step, fault, box.status, now)
-    assert box.status is not None  # _judge: an attempt without one is lost
+    assert box.status is not None  # judge: an attempt without one is lost
     return job.with_step(step, _ended(job.steps[step], Phase.COMPLETE, box.status))
 
 
@@ -281,59 +181,6 @@ def _began_at(state: StepState, box: Box) -> int | None:
     if box.claimed_at is not None:
         return box.claimed_at
     return box.status.started_at if box.status else state.started_at
-
-
-MEANING = {
-    "no claim": "has not begun: its container is made again if it is gone",
-    "no claim, and an exit code that no gate has": "lost: it removed what it had noted",
-    "claim, container running": "runs",
-    "claim, no status, container gone": "lost; out_of_memory where the engine says so",
-    "claim and status, no container to ask": "lost",
-    "claim and status, the engine killed it or did not see its end": "lost",
-    "claim and status, the engine reports another exit code": "status_mismatch",
-    "claim and status 0, the engine agrees": "complete",
-    "claim and another status, the engine agrees": "the status's reason: exit_code, timed_out, out_of_memory, output_missing, …",
-}
-"""What a box shows of an attempt → what that means."""
-
-
-_LOST_TRACK = (None, 137, 255)
-"""What an engine reports of a container whose end it did not see (255: Docker after a restart) or that it killed."""
-
-
-def _judge(box: Box) -> Fault | None:
-    """How a begun attempt whose container no longer runs has ended; None: well."""
-    status = box.status
-    if status is None and box.oom:
-        return Fault(Reason.OUT_OF_MEMORY, "the engine killed the whole step for memory")
-    if status is None:
-        return Fault(Reason.LOST, "its container ended without a status" if box.stage is Stage.ENDED else "its container is gone")
-    if box.stage is not Stage.ENDED:
-        return Fault(Reason.LOST, "its container is gone before the engine could confirm its exit code")
-    if box.code != status.exit:
-        reason = Reason.LOST if box.code in _LOST_TRACK else Reason.STATUS_MISMATCH
-        return Fault(reason, f"the runner noted exit code {status.exit}, the engine {box.code}")
-    if status.error:
-        reason, words = _RUNNER_ERRORS.get(status.error, (Reason.STATUS_MISMATCH, "its status is not one the runner writes"))
-        return Fault(reason, words.format(errno=status.errno))
-    if status.exit == 0:
-        return None
-    if box.oom:
-        return Fault(Reason.OUT_OF_MEMORY, "the engine killed a process of the step for memory")
-    how = f"killed by signal {status.signal}" if status.signal else f"exit code {status.code}"
-    return Fault(Reason.EXIT_CODE, how)
-
-
-_RUNNER_ERRORS = {
-    "exec": (Reason.START_FAILED, "the image's command could not be executed (errno {errno})"),
-    "input": (Reason.INPUT_DAMAGED, "the output of the step before is not what it was when it ended"),
-    "output_missing": (Reason.OUTPUT_MISSING, "the output file was removed or is no regular file (errno {errno})"),
-    "data_limit": (Reason.DATA_LIMIT, "the job's outputs together passed the cap on a job's data"),
-    "disk_floor": (Reason.DISK_FULL, "free disk space fell below the floor kept on the engine"),
-    "write": (Reason.DISK_FULL, "output or log could not be written (errno {errno})"),
-    "timed_out": (Reason.TIMED_OUT, "it took longer than its timeout"),
-    "cancelled": (Reason.CANCELLED, "the job was cancelled"),
-}
 
 
 # --- how a step fails ------------------------------------------------------------------------------------------------

@@ -8,6 +8,16 @@ from contextlib import suppress
 from typing import Any
 
 
+class Background(set[asyncio.Task[Any]]):
+    """Tasks that go on by themselves; each leaves when it has ended."""
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self.add(task)
+        task.add_done_callback(self.discard)
+        return task
+
+
 async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel the tasks and wait until they have ended; how is of no interest.
 

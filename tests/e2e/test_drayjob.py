@@ -25,13 +25,6 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("drayjob-*.yaml"
 
 
 @pytest.fixture(scope="module")
-def team(cluster: None) -> Iterator[Namespace]:
-    made = Namespace()
-    yield made
-    made.remove()
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the host's that jobs may mount and write to."""
     made = tmp_path_factory.mktemp("mounted")

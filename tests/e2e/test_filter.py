@@ -11,7 +11,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -156,24 +157,22 @@ def test_with_a_key_it_runs_on_and_can_be_asked_for_again(dray: Served, image: I
     assert kept(dray) == [f"{ids(dray)[1]}/0", f"{ids(dray)[1]}/input"]
 
 
+def answered(dray: Served, image: Images, meanwhile: Callable[[str], httpx.Response]) -> httpx.Response:
+    """The answer of POST /filter, given what is done to the job while it runs."""
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(filtered, dray, a_job(image.shell("echo on; sleep 10")), b"x")
+        until(lambda: ids(dray) != [] and dray.log(ids(dray)[0]) == ["on"], 30, "it runs")
+        meanwhile(ids(dray)[0]).raise_for_status()
+        return asking.result(60)
+
+
 def test_a_job_cancelled_meanwhile_is_told_by_status(dray: Served, image: Images) -> None:
-    answers: list[httpx.Response] = []
-    asking = threading.Thread(target=lambda: answers.append(filtered(dray, a_job(image.shell("echo on; sleep 60")), b"x")))
-    asking.start()
-    until(lambda: ids(dray) != [] and dray.log(ids(dray)[0]) == ["on"], 30, "it runs")
-    dray.http.post(f"/jobs/{ids(dray)[0]}/cancel").raise_for_status()
-    asking.join(60)
-    assert (answers[0].status_code, answers[0].json()["job"]["reason"]) == (422, "cancelled")
+    answer = answered(dray, image, lambda job_id: dray.http.post(f"/jobs/{job_id}/cancel"))
+    assert (answer.status_code, answer.json()["job"]["reason"]) == (422, "cancelled")
 
 
 def test_a_job_deleted_meanwhile_is_not_found(dray: Served, image: Images) -> None:
-    answers: list[httpx.Response] = []
-    asking = threading.Thread(target=lambda: answers.append(filtered(dray, a_job(image.shell("echo on; sleep 3")), b"x")))
-    asking.start()
-    until(lambda: ids(dray) != [] and dray.log(ids(dray)[0]) == ["on"], 30, "it runs")
-    dray.http.delete(f"/jobs/{ids(dray)[0]}").raise_for_status()
-    asking.join(60)
-    assert answers[0].status_code == 404
+    assert answered(dray, image, lambda job_id: dray.http.delete(f"/jobs/{job_id}")).status_code == 404
 
 
 def test_a_reader_that_goes_away_harms_nobody(dray: Served, image: Images) -> None:

@@ -60,8 +60,7 @@ def test_the_commands_of_the_client(dray: Served, engine: docker.DockerClient, t
     [shown] = type_in(dray, "docs/client.md", tmp_path)
     assert (tmp_path / "result").read_text() == "8\n"
     assert "customers | sort | uniq | wc -l" in shown
-    for job in dray.http.get("/jobs").json():
-        assert dray.wait(job["id"])["status"] == "complete"
+    assert {dray.wait(job["id"])["status"] for job in dray.http.get("/jobs").json()} == {"complete"}
 
 
 def test_an_old_client_goes_on(dray: Served, engine: docker.DockerClient, tmp_path: Path) -> None:

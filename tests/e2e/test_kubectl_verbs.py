@@ -57,13 +57,6 @@ class User:
 
 
 @pytest.fixture(scope="module")
-def team(cluster: None) -> Iterator[Namespace]:
-    made = Namespace()
-    yield made
-    made.remove()
-
-
-@pytest.fixture(scope="module")
 def dray(team: Namespace, redis: None, engine: docker.DockerClient) -> Iterator[Served]:
     served = Served(engine, ["--kubernetes", "--namespaces", team.name], {"KUBECONFIG": str(team.kubeconfig)})
     yield served

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from dray.clock import SECOND
 from dray.crd import measures
 from dray.crd.decide import Action, Cancel, Create, Delete, Doom, Hold, HoldBack, Publish, Refusal, Release, decide
 from dray.crd.drayjob import FINALIZER, DrayJob
@@ -26,7 +27,6 @@ from dray.spec import JobSpec, parse
 CRDS = Path(__file__).parents[2] / "crds"
 ONLY_IN_THE_CLUSTER = {"spec.suspend", "spec.mirrorOf"}
 UID = "0e4bd3f1-6d5c-4f7e-9a43-3a4c5e6f7a8b"
-SECOND = 10**6
 NOW = 1_800_000_000 * SECOND
 CREATED = "2027-01-15T07:59:00Z"  # a minute before NOW
 

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from docs import reference
 
+from dray.judge import MEANING
 from dray.reason import MEANINGS, Reason
 from dray.spec import parse
-from dray.state import MEANING
 from kit.docs import ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -22,7 +22,7 @@ TYPED |= {"docs/install.md"}  # test_image.py, test_chart.py, test_release.py
 
 def test_the_table_of_meanings_is_the_codes() -> None:
     text = (DOCS / "architecture.md").read_text()
-    table = re.search(r"<!-- printed from dray.state.MEANING.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
+    table = re.search(r"<!-- printed from dray.judge.MEANING.*?-->\n(.*?)<!-- end -->", text, re.DOTALL)
     assert table is not None
     rows = "".join(f"| {shows} | {means} |\n" for shows, means in MEANING.items())
     assert table[1] == "| an attempt's box shows | the attempt |\n|---|---|\n" + rows

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from dray.action import Close, Finish, Launch, Open, Renew, Retire, Save, Seed
 from dray.backends.kubernetes import faults
 from dray.backends.kubernetes.pods import Container, seen
+from dray.clock import SECOND
 from dray.pod import Box, Fault, Image, Mark, Pod, Shape, Stage, Status
 from dray.reason import Reason
 from dray.record import Job, Phase, StepState, new_job
 from dray.spec import parse
-from dray.state import MAX_REMADE, SECOND, Close, Finish, Launch, Open, Renew, Retire, Rules, Save, Seed, decide, inputless
+from dray.state import MAX_REMADE, Rules, decide, inputless
 
 RULES = Rules(2, 10 * SECOND, "cluster")
 LOST = Fault(Reason.LOST, "it was deleted")

@@ -109,7 +109,7 @@ def job_with(*steps: dict[str, Any], **changes: Any) -> Job:
 
 
 def given(job: Job, number: int) -> Any:
-    return asyncio.run(launching(job, number, Secrets(Settings(), {"DRAY_SECRET_PW": "open sesame"})))
+    return asyncio.run(launching(job, number, Secrets(Settings(), {"DRAY_SECRET_PW": "open sesame"}), True))
 
 
 def test_a_step_knows_where_it_stands_whatever_its_client_says() -> None:

@@ -17,7 +17,7 @@ from yarl import URL
 
 from dray.backends.kubernetes.fetch import harmless
 from dray.backends.kubernetes.logins import Logins, from_secrets
-from dray.backends.kubernetes.registry import NO_LOGINS, ImageConfig, Images
+from dray.backends.kubernetes.registry import ImageConfig, Images
 from dray.errors import BadSetting, Invalid
 from dray.pod import Fault
 from dray.reason import Reason
@@ -52,6 +52,9 @@ def server() -> Iterator[Callable[[], Answering]]:
             return started
 
         yield make
+
+
+NO_LOGINS = Logins()
 
 
 def ask(*sources: str, logins: Logins = NO_LOGINS, architecture: str = "amd64", **settings: Any) -> list[ImageConfig | Fault]:
@@ -93,11 +96,10 @@ def secret(*entries: tuple[str, str, str], legacy: bool = False) -> dict[str, An
 
 def test_what_an_image_runs_comes_from_its_registry(registry: Callable[..., Registry], image: Built) -> None:
     mine = registry()
-    made = image("-n", "two words", entrypoint=["echo"], user="1000:1000", workdir="/there", env={"A": "b=c"})
+    made = image("-n", "two words", entrypoint=["echo"], user="1000:1000")
     source = mine.push(made, "team/app", "1.0")
     seen = found(source)
-    assert (seen.entrypoint, seen.args, seen.user, seen.workdir) == (("echo",), ("-n", "two words"), "1000:1000", "/there")
-    assert "A=b=c" in seen.env
+    assert (seen.entrypoint, seen.args, seen.user) == (("echo",), ("-n", "two words"), "1000:1000")
 
 
 def test_a_tag_means_what_it_means_now_and_a_pinned_one_the_same_for_ever(registry: Callable[..., Registry], image: Built) -> None:
@@ -106,8 +108,9 @@ def test_a_tag_means_what_it_means_now_and_a_pinned_one_the_same_for_ever(regist
     before = found(source.removesuffix(":latest"))
     mine.push(image("echo", "second"), "moving")
     assert found(source).args == ("echo", "second")
-    assert before.pinned == f"{mine.address}/moving@{before.digest}"
-    assert found(before.pinned).args == found(f"{mine.address}/moving:latest@{before.digest}").args == ("echo", "first")
+    repository, _, digest = before.pinned.partition("@")
+    assert repository == f"{mine.address}/moving"
+    assert found(before.pinned).args == found(f"{mine.address}/moving:latest@{digest}").args == ("echo", "first")
 
 
 def test_the_image_of_an_index_is_the_one_for_the_nodes_architecture(registry: Callable[..., Registry], image: Built) -> None:
@@ -124,7 +127,7 @@ def test_the_image_of_an_index_is_the_one_for_the_nodes_architecture(registry: C
         put = httpx.put(f"{v2}/every", content=body, headers={"Content-Type": kind}).raise_for_status()
         here, there = found(f"{mine.address}/app:every"), found(f"{mine.address}/app:every", architecture="arm64")
         assert (here.args, there.args) == (("echo", "amd64"), ("echo", "arm64"))
-        assert here.digest == there.digest == put.headers["docker-content-digest"]
+        assert here.pinned == there.pinned == f"{mine.address}/app@{put.headers['docker-content-digest']}"
         none = fault(f"{mine.address}/app:every", architecture="s390x")
         assert none.reason is Reason.IMAGE_NOT_FOUND
         assert "linux/s390x" in none.message
@@ -206,8 +209,8 @@ def test_steps_are_pinned_or_named(registry: Callable[..., Registry], image: Bui
     async def pin() -> tuple[str, ...]:
         images = Images(Settings())
         try:
-            assert await images.pin(parse({"steps": [{"source": source}] * 2})) == (found_pinned,) * 2
-            return await images.pin(spec)
+            assert await images.pin(parse({"steps": [{"source": source}] * 2}), NO_LOGINS, "amd64") == (found_pinned,) * 2
+            return await images.pin(spec, NO_LOGINS, "amd64")
         finally:
             await images.close()
 
@@ -244,7 +247,7 @@ def test_what_is_known_by_digest_costs_one_head_for_a_tag_and_nothing_without(se
     assert isinstance(first, ImageConfig)
     assert isinstance(pinned, ImageConfig)
     assert first == again
-    assert (pinned.entrypoint, pinned.digest) == (("run",), first.digest)
+    assert (pinned.entrypoint, pinned.pinned) == (("run",), first.pinned)
     heads = [path for path in mine.paths() if path.startswith("HEAD")]
     assert heads == ["HEAD /v2/app/manifests/latest"] * 2
     assert len(mine.paths()) == 4
@@ -257,7 +260,7 @@ def test_the_same_question_at_the_same_time_is_asked_once(server: Callable[[], A
     async def many() -> set[ImageConfig | Fault]:
         images = Images(Settings())
         try:
-            return set(await asyncio.gather(*(images.config(source) for _ in range(50))))
+            return set(await asyncio.gather(*(images.config(source, NO_LOGINS, "amd64") for _ in range(50))))
         finally:
             await images.close()
 
@@ -271,12 +274,12 @@ def test_a_registry_that_names_no_digest_is_read_all_the_same(server: Callable[[
     held = mine.answers["/v2/app/manifests/latest"]
     assert isinstance(held, Told)
     mine.answers["/v2/app/manifests/latest"] = Told(body=held.body)
-    assert found(source).digest == digest_of(held.body)
+    assert found(source).pinned == f"{mine.address}/app@{digest_of(held.body)}"
 
 
 def test_an_image_that_says_nothing_of_what_it_runs_runs_nothing(server: Callable[[], Answering]) -> None:
     seen = found(holds(server(), {"architecture": "amd64"}))
-    assert (seen.entrypoint, seen.args, seen.user, seen.workdir, seen.env) == ((), (), "", "", ())
+    assert (seen.entrypoint, seen.args, seen.user) == ((), (), "")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from runner_kit import MIB, Agent, Runner, conversation, each_build, said_of
 
-from dray.runner import INPUT, output_file, status_file, verdict_file
+from dray.record import INPUT
+from dray.runner import output_file, status_file, verdict_file
 
 GIVEN_OUTPUT, GIVEN_STATUS, GIVEN_VERDICT = output_file(INPUT, 1), status_file(INPUT, 1), verdict_file(INPUT)
 

@@ -20,8 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dray.action import Close, Finish, Forget, Give, Kill, Launch, Open, Pull, Remake, Reopen, Retire, Save, Seed, SetMark, Tidy, TidyInput, Unmark
 from dray.backends.fake import FakeBackend, Program, World
+from dray.clock import SECOND
 from dray.errors import Stale, Unavailable
+from dray.judge import MEANING
 from dray.log import Chunk, Cursor, lines
 from dray.outputs import Outputs
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
@@ -30,35 +33,7 @@ from dray.reconcile import Reconciler, Tools
 from dray.record import FINAL, INPUT, Beside, Input, Job, Past, Phase, StepState, Told, new_job
 from dray.settings import Settings
 from dray.spec import JobSpec, parse
-from dray.state import (
-    MEANING,
-    SECOND,
-    Close,
-    Finish,
-    Forget,
-    Give,
-    Kill,
-    Launch,
-    Open,
-    Pull,
-    Remake,
-    Reopen,
-    Retire,
-    Rules,
-    Save,
-    Seed,
-    SetMark,
-    Tidy,
-    TidyInput,
-    Unmark,
-    decide,
-    due,
-    fold,
-    inputless,
-    moved,
-    remade,
-    unfed,
-)
+from dray.state import Rules, decide, due, fold, inputless, moved, remade, unfed
 
 PROGRAMS: dict[str, Program] = {
     "hello": lambda _: (b"hello\n", 0),
@@ -126,7 +101,7 @@ def test_steps_are_launched_ahead_as_far_as_the_window() -> None:
 @pytest.mark.parametrize(("setting", "running", "ahead"), [(8, 0, 8), (8, 1, 8), (8, 3, 2), (8, 20, 1), (0, 1, 0)])
 def test_jobs_that_run_share_what_is_started_ahead(tmp_path: Path, setting: int, running: int, ahead: int) -> None:
     store, outputs = Doomed(MemoryStore(job_of("a")), lambda: ""), Outputs(tmp_path.as_uri())
-    tools = Tools(store, FakeBackend(World({})), outputs, Settings(ahead=setting), "me", "fake", running=lambda: running)  # type: ignore[arg-type]
+    tools = Tools(store, FakeBackend(World({})), outputs, Settings(ahead=setting), "me", "fake", lambda: True, lambda: running)  # type: ignore[arg-type]
     assert tools.rules.ahead == ahead
 
 
@@ -587,7 +562,7 @@ class Run:
         while self.store.active:
             world, doomed = self.world, Doomed(self.store, self._calls.next)
             backend: Any = Doomed(FakeBackend(world), self._calls.next)
-            tools = Tools(doomed, backend, self._outputs, self._settings, "me", world.name, clock=self._clock)  # type: ignore[arg-type]
+            tools = Tools(doomed, backend, self._outputs, self._settings, "me", world.name, lambda: True, lambda: 1, self._clock)  # type: ignore[arg-type]
             with suppress(Crash, Stale, Unavailable):
                 await backend.start("test", "me")
                 await self._operate(Reconciler("J", tools))

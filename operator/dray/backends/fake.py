@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dray.backends import Claims, Launching
+from dray.backends.seed import of_step
 from dray.errors import FieldError, Invalid, Unavailable
 from dray.log import Block
 from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage, Status
@@ -256,8 +257,7 @@ class FakeBackend:
     async def seed(self, job: Job, step: int, output: AsyncIterator[bytes]) -> None:
         volume, state = self._pod(job).volume, job.steps[step]
         volume.outputs[step, state.attempt] = b"".join([block async for block in output])
-        sizes, times = (state.bytes_in or 0, state.bytes_out or 0), (state.started_at or 0, state.finished_at or 0)
-        volume.statuses[step, state.attempt] = Status(0, 0, 0, "", 0, *sizes, *times, state.sha256)
+        volume.statuses[step, state.attempt] = of_step(state)
         volume.verdicts.setdefault(step, state.attempt)
         self._world.notice(job.id)
 

@@ -11,7 +11,7 @@ from dray.pod import Status
 from dray.record import Input, StepState
 
 Name = tuple[int | str, int]
-"""(step, attempt), or (runner.INPUT, 1)."""
+"""(step, attempt), or (INPUT, 1)."""
 
 
 class WrongSize(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
 import shutil
 import socket
 import sys
@@ -25,13 +24,12 @@ from dray.client.api import Api, is_local
 from dray.client.config import Connection
 from dray.client.errors import Failed, Refused, Unreachable
 from dray.client.text import shown
+from dray.embedded import socket_in
 from dray.errors import BadSetting, Unavailable
 from dray.settings import Settings
 from dray.store import Store
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Python's names → the engine's
 _WITHIN = 5  # seconds for an answer
-_SOCKET_PATH_MAX = 107  # bytes, of sockaddr_un
 
 
 class Bad(Exception):
@@ -66,7 +64,7 @@ def _checks(connection: Callable[[], Connection]) -> Iterator[Check]:
     try:
         server, given = connection(), settings.from_environment(os.environ)
     except BadSetting as error:
-        yield Check("settings", partial(_raise, error))
+        yield failing("settings", str(error))
         return
     if is_local(server.server):
         yield Check("engine", _engine)
@@ -78,8 +76,13 @@ def _checks(connection: Callable[[], Connection]) -> Iterator[Check]:
     yield Check("token", partial(token, server))
 
 
-def _raise(error: BadSetting) -> str:
-    raise error
+def failing(name: str, text: str) -> Check:
+    """One that is known to be bad."""
+
+    def look() -> str:
+        raise Bad(text)
+
+    return Check(name, look)
 
 
 # --- this machine
@@ -108,9 +111,9 @@ def _images() -> str:
 
 def _runner() -> str:
     """It is built for this machine, and runs on the engine's."""
-    octets, here = len(runner.binary()), platform.machine()
+    octets, here = len(runner.binary()), runner.architecture()
     there = _asked_engine().version()["Arch"]
-    if _ARCHITECTURES.get(here, here) != there:
+    if here != there:
         raise Bad(f"the runner is built for {here}, the engine runs {there}: install Dray on a machine like the engine's")
     return f"{octets} bytes for {there}"
 
@@ -145,8 +148,8 @@ def _permissions(given: Settings) -> str:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise Bad(f"this user cannot write in {existing}: chown it, or name another folder by DRAY_DATA_DIR")
-    if given.redis_url is None and len(os.fsencode(folder / "redis" / "redis.sock")) > _SOCKET_PATH_MAX:
-        raise Bad(f"{folder} is too long a path for Redis's socket: name a shorter one by DRAY_DATA_DIR")
+    if given.redis_url is None:
+        socket_in(folder)
     if given.secrets_dir is not None and not os.access(given.secrets_dir, os.R_OK | os.X_OK):
         raise Bad(f"this user cannot read the secrets in {given.secrets_dir}: chown it, or mend DRAY_SECRETS")
     return f"data can be kept in {folder}"

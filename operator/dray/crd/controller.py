@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, assert_never
 
 from dray import policy
+from dray.clock import SECOND, microseconds
 from dray.cluster import Absent, Conflict, Refused
 from dray.crd import measures, status
 from dray.crd.calls import WORKERS, Calls
@@ -140,7 +140,7 @@ class Controller:
 
     async def _pass(self, uid: str) -> bool:
         """Whether another one is due at once."""
-        drayjob, now = self.known.get(uid), time.time_ns() // 1000
+        drayjob, now = self.known.get(uid), microseconds()
         if drayjob is None:
             await abandon(self._store, uid.upper())
             return False
@@ -148,8 +148,8 @@ class Controller:
         action = decide(drayjob, job, self._refusal(drayjob, job), now)
         if action is None:
             at = due(drayjob)
-            if at is not None and at * 10**6 > now:
-                self._queue.add_after(uid, at - now / 10**6)
+            if at is not None and at * SECOND > now:
+                self._queue.add_after(uid, at - now / SECOND)
             return False
         log.debug("drayjob: %s", action.__class__.__name__.lower(), extra={"job": drayjob.job_id})
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dray.clock import SECOND
 from dray.crd import status
 from dray.crd.drayjob import DrayJob
 from dray.record import FINAL, Job
@@ -94,7 +95,7 @@ def due(drayjob: DrayJob) -> float | None:
 
 def overdue(drayjob: DrayJob, now: int) -> bool:
     """Whether its deletion has taken as long as it may."""
-    return drayjob.deleted_at is not None and now >= (drayjob.deleted_at + DELETE_WITHIN) * 10**6
+    return drayjob.deleted_at is not None and now >= (drayjob.deleted_at + DELETE_WITHIN) * SECOND
 
 
 def _delete(drayjob: DrayJob, job: Job | None, now: int) -> Action | None:
@@ -140,4 +141,4 @@ def _publish(drayjob: DrayJob, wanted: dict[str, Any]) -> Publish | None:
 
 def _outlived(drayjob: DrayJob, now: int) -> Delete | None:
     end = due(drayjob)
-    return Delete() if end is not None and now >= end * 10**6 else None
+    return Delete() if end is not None and now >= end * SECOND else None

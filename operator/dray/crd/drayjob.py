@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from dray.clock import SECOND
 from dray.spec import OBJECT_NAMESPACE, RESERVED, JobSpec, parse_trusted
 
 GROUP, VERSION, PLURAL, KIND = "dray.io", "v1alpha1", "drayjobs", "DrayJob"
@@ -142,7 +143,7 @@ def seconds(text: str) -> float:
 
 def timestamp(microseconds: int) -> str:
     """As Kubernetes writes times: whole seconds."""
-    return datetime.fromtimestamp(microseconds // 10**6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(microseconds // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _list(given: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from dray.clock import SECOND
 from dray.crd.drayjob import DrayJob, timestamp
 from dray.reason import Reason
 from dray.record import FINAL, Job, Phase, StepState
@@ -172,7 +173,7 @@ def _duration(job: Job) -> str | None:
     """`1h2m`, `1m30s`, `4s`: in whole seconds; the two greatest units."""
     if job.started_at is None or job.finished_at is None:
         return None
-    left = max(job.finished_at - job.started_at, 0) // 10**6
+    left = max(job.finished_at - job.started_at, 0) // SECOND
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import orjson
 
 from dray.errors import BadSetting
-from dray.pod import Status
-from dray.record import Job
+from dray.pod import Mark, Status
+from dray.record import INPUT, Job
 from dray.settings import Settings
 from dray.spec import Step
 
@@ -19,10 +20,8 @@ RUNNER_DIR = "/.dray-bin"
 RUNNER = f"{RUNNER_DIR}/dray-runner"
 SANDBOX = (RUNNER, "sandbox")
 AGENT = (RUNNER, "agent", "--dir", VOLUME_DIR)
-MARKS = frozenset({"stop", "halt", "hold"})  # files that the runners heed
 MAX_READ = 2**20  # bytes asked of the agent at a time
 MAX_WRITE = 2**20  # bytes the agent takes at a time
-INPUT = "input"  # stands in a file's name where another's has the step
 
 
 def binary() -> bytes:
@@ -32,6 +31,12 @@ def binary() -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise BadSetting(f"{path} is missing: `make setup` builds it") from None
+
+
+def architecture() -> str:
+    """Of this machine, and so of the runner that is built here, as engines and registries call it."""
+    here = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(here, here)
 
 
 def step_command(step: int, attempt: int, spec: Step, command: Sequence[str], settings: Settings, *, options: Sequence[str] = ()) -> list[str]:
@@ -79,6 +84,7 @@ def launch_file(step: int, attempt: int) -> str:
 
 
 def output_file(step: int | str, attempt: int) -> str:
+    """`step`: INPUT for the job's input, which is as the output of an attempt 1."""
     return f"{step}.{attempt}.out"
 
 
@@ -113,41 +119,43 @@ def traces(listing: bytes) -> dict[tuple[int, int], Traces]:
     return {key: Traces(**fields) for key, fields in found.items()}  # type: ignore[arg-type]
 
 
-def marks(listing: bytes) -> frozenset[str]:
-    """The names of `MARKS` that are in the agent's `look` reply."""
-    return frozenset(line.partition(" ")[0] for line in listing.decode(errors="replace").splitlines()) & MARKS
+def marks(listing: bytes) -> frozenset[Mark]:
+    """Those in the agent's `look` reply."""
+    names = set(_names(listing))
+    return frozenset(mark for mark in Mark if mark in names)
 
 
 def verdicts(listing: bytes) -> frozenset[int]:
     """The steps whose verdict is in the agent's `look` reply."""
-    names = (line.partition(" ")[0].partition(".") for line in listing.decode(errors="replace").splitlines())
-    return frozenset(int(step) for step, _, kind in names if kind == "verdict" and step.isdecimal())
+    parts = (name.partition(".") for name in _names(listing))
+    return frozenset(int(step) for step, _, kind in parts if kind == "verdict" and step.isdecimal())
 
 
 def given(listing: bytes) -> bool:
     """Whether the job's input is told to be whole in the agent's `look` reply."""
-    return _has(listing, verdict_file(INPUT))
+    return verdict_file(INPUT) in _names(listing)
 
 
 def holds_input(listing: bytes) -> bool:
     """Whether it is there."""
-    return _has(listing, output_file(INPUT, 1))
-
-
-def _has(listing: bytes, name: str) -> bool:
-    return any(line.startswith(name.encode() + b" ") for line in listing.splitlines())
+    return output_file(INPUT, 1) in _names(listing)
 
 
 def orders(listing: bytes) -> frozenset[tuple[int, int]]:
     """The attempts that boxes are ordered to run, in the agent's `look` reply."""
-    names = (line.partition(" ")[0].split(".") for line in listing.decode(errors="replace").splitlines())
-    return frozenset((int(name[0]), int(name[1])) for name in names if len(name) == 3 and name[2] == "launch" and name[0].isdecimal() and name[1].isdecimal())
+    parts = (name.split(".") for name in _names(listing))
+    return frozenset((int(part[0]), int(part[1])) for part in parts if len(part) == 3 and part[2] == "launch" and part[0].isdecimal() and part[1].isdecimal())
+
+
+def _names(listing: bytes) -> Iterator[str]:
+    """Of all files."""
+    return (line.partition(b" ")[0].decode(errors="replace") for line in listing.splitlines())
 
 
 def _files(listing: bytes) -> Iterator[tuple[tuple[int, int], str, int, str]]:
     """((step, attempt), kind, size, content) of each file of an attempt."""
-    for line in listing.decode(errors="replace").splitlines():
-        name, _, rest = line.partition(" ")
+    for line in listing.splitlines():
+        name, _, rest = line.decode(errors="replace").partition(" ")
         size, _, text = rest.partition(" ")
         match name.split("."):
             case [step, attempt, kind] if kind in _FIELDS and step.isdecimal() and attempt.isdecimal():

@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 
 from dray.settings import Runs
-from dray.store import keys, scripts
+from dray.store import keys
 from dray.store.connection import Connection, available
+from dray.store.scripts import leases as scripts
 
 _ADOPTED_AT_ONCE = 100
 _FORGOTTEN = 86_400  # seconds after which an operator that is gone and owns nothing is no longer known

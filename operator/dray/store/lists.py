@@ -11,9 +11,11 @@ import orjson
 from dray.reason import Reason
 from dray.record import FINAL, Phase
 from dray.spec import JobSpec
-from dray.store import keys, scripts
+from dray.store import keys
 from dray.store.connection import Connection, available
 from dray.store.records import brief
+from dray.store.scripts import OVER
+from dray.store.scripts import lists as scripts
 
 _PAGE = 5000  # ids read at a time
 _AT_ONCE = 50  # jobs upgraded
@@ -93,7 +95,7 @@ class Lists(Connection):
 
     async def expired(self, count: int) -> list[str]:
         """At most `count` jobs that ended longer ago than they themselves asked to be kept."""
-        return [job_id.decode() for job_id in await self._run(scripts.OVER, [keys.EXPIRING], [count])]
+        return [job_id.decode() for job_id in await self._run(OVER, [keys.EXPIRING], [count])]
 
     async def counts(self) -> Counts:
         phases = [phase for phase in Phase if phase is not Phase.WAITING]

@@ -9,9 +9,10 @@ from dray.errors import Stale
 from dray.log import Chunk, Cursor, lines, parts
 from dray.pod import Key
 from dray.record import Job
-from dray.store import keys, scripts
+from dray.store import keys
 from dray.store.connection import Connection, available
 from dray.store.records import unknown
+from dray.store.scripts import logs as scripts
 
 SMALL_OUTPUT = 64 * 2**10  # bytes: an output up to this size is kept in Redis
 _AT_ONCE = 16  # of them, a round trip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,12 +11,14 @@ from typing import NamedTuple
 import orjson
 
 from dray import metrics, traces
+from dray.clock import microseconds
 from dray.errors import Finished, KeyReused, NotFound, NotKept, Stale, Unavailable
 from dray.reason import Reason
 from dray.record import FINAL, Beside, Job, Phase, Told
 from dray.spec import JobSpec
-from dray.store import keys, scripts
+from dray.store import keys
 from dray.store.connection import Connection
+from dray.store.scripts import records as scripts
 
 KEY_KEPT = 86_400  # seconds that an Idempotency-Key is remembered
 _CACHED = 4096  # bytes of a spec
@@ -214,8 +215,7 @@ def _cached(kept: bytes) -> JobSpec:
 
 
 def _cancelled(job: Job) -> Job:
-    now = time.time_ns() // 1000
-    return replace(job, phase=Phase.ERROR, reason=Reason.CANCELLED, message="cancelled before it began", finished_at=now)
+    return replace(job, phase=Phase.ERROR, reason=Reason.CANCELLED, message="cancelled before it began", finished_at=microseconds())
 
 
 def _told(job_id: str, answer: bytes) -> None:

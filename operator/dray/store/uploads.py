@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from dray.errors import Unavailable
-from dray.store import keys, scripts
+from dray.store import keys
 from dray.store.connection import Connection
+from dray.store.scripts import OVER, leases
 from dray.tasks import end
 
 LEASE = 30.0  # seconds
@@ -34,7 +35,7 @@ class Uploads(Connection):
 
     async def abandoned(self, count: int) -> list[str]:
         """Ids of jobs that will never be recorded, for which something may lie in the output store."""
-        return [job_id.decode() for job_id in await self._run(scripts.OVER, [keys.UPLOADS], [count])]
+        return [job_id.decode() for job_id in await self._run(OVER, [keys.UPLOADS], [count])]
 
     async def _renew(self, job_id: str) -> None:
         while True:
@@ -44,4 +45,4 @@ class Uploads(Connection):
 
     async def _lease(self, job_id: str, anew: bool) -> None:
         """One that has run out is not renewed."""
-        await self._run(scripts.LEASE, [keys.UPLOADS], [job_id, round(LEASE * 1000), int(anew)])
+        await self._run(leases.LEASE, [keys.UPLOADS], [job_id, round(LEASE * 1000), int(anew)])

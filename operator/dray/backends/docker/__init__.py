@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from typing import Any
 
 from dray import runner
 from dray.backends import Claims, Launching
@@ -32,7 +31,7 @@ from dray.reason import Reason
 from dray.record import Job
 from dray.settings import Settings
 from dray.spec import JobSpec
-from dray.tasks import end
+from dray.tasks import Background, end
 
 log = logging.getLogger(__name__)
 _STARTS = 4  # at once: more are slower together, and the step whose turn comes first is not to wait for them
@@ -52,7 +51,7 @@ class DockerBackend(ByAgent):
         self._views = Views(self._engine)
         self._starting = asyncio.Semaphore(_STARTS)
         self._removing = asyncio.Semaphore(_REMOVALS)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def start(self, instance: str, operator: str) -> str:
         self._instance, self._operator = instance, operator
@@ -63,7 +62,7 @@ class DockerBackend(ByAgent):
         if not self._background:
             self._pool = Pool(self._engine, self._sandboxes, operator, self._settings.sandboxes)
             for work in (self._views.listen(instance), self._views.doubt(), self._images.listen(), self._pool.run()):
-                self._spawn(work)
+                self._background.begin(work)
         return engine
 
     async def _identity(self) -> str:
@@ -73,7 +72,7 @@ class DockerBackend(ByAgent):
         return str((await self._engine.must("GET", f"/volumes/{names.IDENTITY}"))["Labels"][names.IDENTITY])
 
     async def stop(self) -> None:
-        started = self._background != set()
+        started = bool(self._background)
         await end(*self._background)
         await self._views.hang_up()
         if started:
@@ -148,7 +147,7 @@ class DockerBackend(ByAgent):
         refresh = job.spec.steps[step].refresh and not job.pins
         view.images[key] = None if refresh else await self._images.find(source)
         if view.images[key] is None:
-            self._spawn(self._pull(job, key, refresh, early))
+            self._background.begin(self._pull(job, key, refresh, early))
 
     async def _pull(self, job: Job, key: Key, refresh: bool, early: bool) -> None:
         found: Found | Fault
@@ -167,7 +166,7 @@ class DockerBackend(ByAgent):
         """Begun here; it goes on in the background, so that the next step's box can be made beside it. `look` tells how it went."""
         view, key = self._views.opened(job), (step, job.steps[step].attempt)
         if key not in view.launching:
-            view.launching[key] = self._spawn(self._launch(view, job, key, given))
+            view.launching[key] = self._background.begin(self._launch(view, job, key, given))
             view.launching[key].add_done_callback(lambda _: self._views.wake(job.id))
 
     async def _launch(self, view: View, job: Job, key: Key, given: Launching) -> None:
@@ -185,7 +184,7 @@ class DockerBackend(ByAgent):
         assert view.containers is not None  # just listed
         if box.stage is Stage.ENDED and view.traces.get(key, runner.Traces()).claimed_at is not None:
             del view.containers[key]  # its name is never needed again, so nobody waits for it to go
-            view.going[box.id] = self._spawn(self._remove_soon(view, box.id))
+            view.going[box.id] = self._background.begin(self._remove_soon(view, box.id))
             return
         try:
             await self._engine.remove(box.id)
@@ -201,10 +200,6 @@ class DockerBackend(ByAgent):
     async def _remove(self, container: str) -> None:
         async with self._removing:
             await self._engine.remove(container)
-
-    def logs(self, job: Job) -> Mapping[Key, int]:
-        view = self._views.get(job.id)
-        return {key: traces.log for key, traces in view.traces.items() if traces.log is not None} if view else {}
 
     async def read_log(self, job: Job, key: Key, offset: int) -> bytes:
         return await self._agent(job).read(runner.log_file(*key), offset, runner.MAX_READ)
@@ -258,14 +253,12 @@ class DockerBackend(ByAgent):
     def wakes(self) -> AsyncIterator[str | None]:
         return self._views.wakes()
 
+    def _traces(self, job: Job) -> Mapping[Key, runner.Traces]:
+        view = self._views.get(job.id)
+        return view.traces if view else {}
+
     def _agent(self, job: Job) -> Agent:
         agent = self._views.opened(job).agent
         if agent is None:
             raise Unavailable(f"engine: the sandbox of job {job.id} is shut")
         return agent
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task

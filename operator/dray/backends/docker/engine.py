@@ -76,17 +76,15 @@ class Engine:
 
     async def remove(self, container: str) -> None:
         """By force, with its anonymous volumes. Gone already is fine; one whose removal is under way is Unavailable."""
-        try:
-            await self.ask("DELETE", f"/containers/{container}", v=True, force=True)
-        except Missing:
-            return
-        except Refused as error:
-            raise Unavailable(f"engine: {error}") from error
+        await self._remove(f"/containers/{container}", v=True, force=True)
 
     async def remove_volume(self, name: str) -> None:
         """Gone already is fine; one still in use is Unavailable."""
+        await self._remove(f"/volumes/{name}")
+
+    async def _remove(self, path: str, **query: object) -> None:
         try:
-            await self.ask("DELETE", f"/volumes/{name}")
+            await self.ask("DELETE", path, **query)
         except Missing:
             return
         except Refused as error:

@@ -24,7 +24,7 @@ from dray.errors import BadSetting, Unavailable
 from dray.tasks import finished
 
 _CAPABILITIES = ["DAC_OVERRIDE", "FOWNER"]  # the agent reads and removes what any step made, whatever its mode
-_ARCHITECTURES = {b"\x3e\x00": ("amd64", "x86_64"), b"\xb7\x00": ("arm64", "aarch64")}  # e_machine of the ELF header
+_ARCHITECTURES = {b"\x3e\x00": "amd64", b"\xb7\x00": "arm64"}  # e_machine of the ELF header → the engine's name
 NETWORK = "bridge"  # of a job that names none
 _NO_NETWORK = "none"
 _OWN_NETWORKS = (NETWORK, _NO_NETWORK)  # what every engine has
@@ -66,7 +66,7 @@ class Sandboxes:
     async def prepare(self) -> None:
         """The image on the engine and the runner in its volume. Raises BadSetting when the engine is of another architecture."""
         architecture = (await self.engine.must("GET", "/version"))["Arch"]
-        built, _ = _ARCHITECTURES.get(self.binary[18:20], ("another architecture", ""))
+        built = _ARCHITECTURES.get(self.binary[18:20], "another architecture")
         if architecture != built:
             raise BadSetting(f"the engine is {architecture}, this runner is built for {built}: run Dray on a machine of the engine's kind")
         await self._load()
@@ -164,10 +164,9 @@ class Sandboxes:
     def _archive(self) -> bytes:
         """The image, as `docker load` takes it."""
         layer = packed({".dray/": (0o1777, b""), ".dray-bin/": (0o755, b""), ".dray-bin/dray-runner": (0o755, self.binary)})
-        architecture, _ = _ARCHITECTURES[self.binary[18:20]]
         config = orjson.dumps(
             {
-                "architecture": architecture,
+                "architecture": _ARCHITECTURES[self.binary[18:20]],
                 "os": "linux",
                 "config": {"Entrypoint": list(runner.SANDBOX), "StopSignal": "SIGKILL"},
                 "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},

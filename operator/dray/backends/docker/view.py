@@ -17,7 +17,7 @@ from dray.backends.agent import Agent
 from dray.backends.docker import names
 from dray.backends.docker.engine import Engine, Missing
 from dray.backends.docker.images import Found
-from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
+from dray.pod import Box, Fault, Image, Key, Pod, Shape, Stage
 
 _STAGES = {"created": Stage.MADE, "running": Stage.RUNNING, "paused": Stage.RUNNING, "restarting": Stage.RUNNING}  # any other: ended
 NEVER = "0001-01-02"  # a time of the engine's that is none
@@ -116,7 +116,7 @@ async def look(engine: Engine, view: View, agent: Agent | None) -> Pod:
     view.traces = runner.traces(listing)
     keys = {key for key in (*containers, *view.traces) if key}
     boxes = {key: _box(containers.get(key), view.traces.get(key, runner.Traces()), sandbox) for key in keys}
-    marks = frozenset(Mark(name) for name in runner.marks(listing))
+    marks = runner.marks(listing)
     return Pod(Shape.OPEN, boxes, images, marks, runner.verdicts(listing), runner.given(listing), runner.holds_input(listing))
 
 

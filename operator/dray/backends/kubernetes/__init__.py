@@ -10,10 +10,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 from dray import runner
 from dray.backends import Claims, Launching
@@ -21,25 +20,24 @@ from dray.backends.agent import Agent
 from dray.backends.kubernetes import faults, names, template
 from dray.backends.kubernetes.api import Api
 from dray.backends.kubernetes.images import Sources
+from dray.backends.kubernetes.jobs import Jobs
 from dray.backends.kubernetes.pods import Pods, Seen
 from dray.backends.kubernetes.registry import ImageConfig
 from dray.backends.kubernetes.view import View, gone, may_still_come, opened
 from dray.backends.volume import ByAgent
-from dray.cluster import Absent, Conflict, Refused, cluster
+from dray.cluster import Absent, Refused, cluster
 from dray.errors import BadSetting, Unavailable
 from dray.pod import Fault, Image, Key, Pod, Shape
 from dray.reason import Reason
 from dray.record import Job
-from dray.secrets import NoSecret, Secrets
 from dray.settings import Settings
-from dray.spec import JobSpec, Kubernetes
-from dray.tasks import end
+from dray.spec import JobSpec
+from dray.tasks import Background, end
 
 log = logging.getLogger(__name__)
 _REMEMBERED = 1000
 _POD_RESOURCES = (1, 34)  # the version from which a Pod has resources of its own
 _IDENTITY = "/api/v1/namespaces/kube-system"
-_BACKGROUND = {"propagationPolicy": "Background"}
 
 
 class KubernetesBackend(ByAgent):
@@ -49,25 +47,24 @@ class KubernetesBackend(ByAgent):
 
     def __init__(self, settings: Settings) -> None:
         """Raises BadSetting where there is no cluster to be found."""
-        self._settings, self._secrets = settings, Secrets(settings)
+        self._settings = settings
         self._api = Api(cluster())
         self._sources = Sources(self._api, settings)
         self._woken: asyncio.Queue[str | None] = asyncio.Queue()
         self._pods = Pods(self._api, self._woken.put_nowait)
         self._views: dict[str, View] = {}
         self._closed: deque[str] = deque(maxlen=_REMEMBERED)
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def start(self, instance: str, operator: str) -> str:  # noqa: ARG002 (nothing is made ahead)
-        self._instance = instance
         try:
             found, version = await self._api.get(_IDENTITY), await self._api.get("/version")
         except (Refused, Absent) as error:
             raise BadSetting(f"--backend kubernetes: the cluster's kube-system, which names it, cannot be read: {error}") from None
-        self._cluster = template.Cluster(_version(version) >= _POD_RESOURCES)
+        self._jobs = Jobs(self._api, self._sources, self._settings, instance, template.Cluster(_version(version) >= _POD_RESOURCES))
         if not self._background:
             ready = asyncio.Event()
-            self._spawn(self._pods.listen(instance, self._namespaces(), ready))
+            self._background.begin(self._pods.listen(instance, self._namespaces(), ready))
             await ready.wait()
         return str(found["metadata"]["uid"])
 
@@ -149,42 +146,19 @@ class KubernetesBackend(ByAgent):
     async def open(self, job: Job) -> str:
         namespace = names.namespace(job, self._settings, self._api.namespace)
         if job.pods:
-            await self._remove(names.pod(namespace, job.id, job.pods - 1))
+            await self._jobs.remove(names.pod(namespace, job.id, job.pods - 1))
         pod = names.pod(namespace, job.id, job.pods)
         view = self._view_of(job.id, pod)
         try:
-            owner = await self._make(job, namespace, pod)
-            await self._lay_secrets(job, namespace, pod, owner)
+            made = await self._jobs.make(job, pod)
+            view.images = dict(made.images)
+            if made.new:
+                view.orders = set()
+            await self._jobs.lay_secrets(job, pod, made.uid)
             view.made = True
         except (Refused, Absent) as error:  # what the cluster will never do
             view.refused, view.orders = Fault(Reason.START_FAILED, f"the cluster refuses the job's pod: {error}"), set()
         return pod
-
-    async def _make(self, job: Job, namespace: str, pod: str) -> str:
-        """Its Job, which may be there already; that one's uid."""
-        asked = job.spec.kubernetes or Kubernetes()
-        images = await self._sources.had(job, namespace)
-        self._view_of(job.id, pod).images = dict(images)
-        given = template.Given(self._settings, self._cluster, asked, images)
-        try:
-            made = await self._api.create(names.jobs(namespace), template.job(job, pod, self._instance, given))
-            self._view_of(job.id, pod).orders = set()
-        except Conflict:
-            made = await self._api.get(names.jobs(*names.parts(pod)))
-            if "deletionTimestamp" in made["metadata"]:
-                raise Unavailable(f"Kubernetes: Job {pod} is still being deleted") from None
-        return str(made["metadata"]["uid"])
-
-    async def _lay_secrets(self, job: Job, namespace: str, pod: str, owner: str) -> None:
-        """Those of the operator's that the steps name; of one that is not there its step's container will say so."""
-        wanted = {variable.secret for step in range(len(job.steps)) for variable in job.spec.environment_of(step).values() if variable.secret}
-        values = {}
-        for name in wanted:
-            with suppress(NoSecret):
-                values[name] = await asyncio.to_thread(self._secrets.value, name)
-        if wanted:
-            with suppress(Conflict):
-                await self._api.create(names.secrets(namespace), template.secret(job, pod, self._instance, owner, values))
 
     async def pin(self, spec: JobSpec) -> tuple[str, ...]:
         return await self._sources.pin(spec)
@@ -194,7 +168,7 @@ class KubernetesBackend(ByAgent):
         view.asked[step, job.steps[step].attempt] = early
         if not isinstance(view.images.get(step), ImageConfig):
             view.images[step] = None
-            self._spawn(self._find(job, view, step))
+            self._background.begin(self._find(job, view, step))
 
     async def _find(self, job: Job, view: View, step: int) -> None:
         seen, (namespace, _) = self._pods.of(view.pod), names.parts(view.pod)
@@ -208,7 +182,7 @@ class KubernetesBackend(ByAgent):
     async def launch(self, job: Job, step: int, given: Launching) -> None:
         view, key, spec = self._view(job), (step, job.steps[step].attempt), job.spec.steps[step]
         config = view.images.get(step)
-        found = config if isinstance(config, ImageConfig) else ImageConfig("", "")
+        found = config if isinstance(config, ImageConfig) else ImageConfig("")
         words = spec.words(found.entrypoint, found.args)
         if not words:
             view.images[step] = Fault(Reason.START_FAILED, f"image {spec.source} has neither entrypoint nor command, and the step names none")
@@ -236,10 +210,6 @@ class KubernetesBackend(ByAgent):
         traces = view.traces.get(key)
         return traces is not None and traces.status is not None
 
-    def logs(self, job: Job) -> Mapping[Key, int]:
-        view = self._views.get(job.id)
-        return {key: traces.log for key, traces in view.traces.items() if traces.log is not None} if view else {}
-
     async def read_log(self, job: Job, key: Key, offset: int) -> bytes:
         with suppress(PermissionError):
             return await self._agent(job).read(runner.log_file(*key), offset, runner.MAX_READ)
@@ -262,13 +232,8 @@ class KubernetesBackend(ByAgent):
     async def close(self, job: Job) -> None:
         await self.leave(job.id)
         if job.pod is not None and job.pod not in self._closed:
-            await self._remove(job.pod)
+            await self._jobs.remove(job.pod)
             self._closed.append(job.pod)
-
-    async def _remove(self, pod: str) -> None:
-        """The Job; what it owns goes with it, as the cluster comes to it."""
-        with suppress(Absent):
-            await self._api.delete(names.jobs(*names.parts(pod)), _BACKGROUND)
 
     async def leave(self, job_id: str) -> None:
         view = self._views.pop(job_id, None)
@@ -276,16 +241,12 @@ class KubernetesBackend(ByAgent):
             await view.hang_up()
 
     async def sweep(self, claims: Callable[[], Awaitable[Claims]]) -> None:
-        found: list[str] = []
-        for namespace in self._namespaces():
-            path = names.jobs(namespace) if namespace else "/apis/batch/v1/jobs"
-            listed = await self._api.metadata(f"{path}?labelSelector={names.INSTANCE}%3D{self._instance}")
-            found += [f"{job['metadata']['namespace']}/{job['metadata']['name']}" for job in listed["items"] or ()]
+        found = await self._jobs.all(self._namespaces())
         claimed = await claims()
         pods = {pod for pod in claimed.jobs.values() if pod}
         unrecorded = {names.of_job(job_id) for job_id, pod in claimed.jobs.items() if pod is None}
         left = [pod for pod in found if pod not in pods and names.without_number(pod) not in unrecorded]
-        await asyncio.gather(*(self._remove(pod) for pod in left))
+        await asyncio.gather(*(self._jobs.remove(pod) for pod in left))
         if left:
             log.info("swept %d Jobs that a crash left", len(left))
 
@@ -306,17 +267,15 @@ class KubernetesBackend(ByAgent):
             view = self._views[job_id] = View(pod)
         return view
 
+    def _traces(self, job: Job) -> Mapping[Key, runner.Traces]:
+        view = self._views.get(job.id)
+        return view.traces if view else {}
+
     def _agent(self, job: Job) -> Agent:
         agent = self._view(job).agent
         if agent is None:
             raise Unavailable(f"Kubernetes: nothing runs in the pod of job {job.id}")
         return agent
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
 
 async def _written(agent: Agent, name: str, content: bytes) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from collections.abc import Iterable
 from typing import Any
 
+from dray import runner
 from dray.backends.kubernetes import logins, names
 from dray.backends.kubernetes.api import Api
 from dray.backends.kubernetes.logins import Logins
@@ -22,7 +22,6 @@ from dray.spec import JobSpec, Kubernetes
 log = logging.getLogger(__name__)
 _WAIT = 5.0  # seconds that a pod is not made for want of a registry's answer
 _PAUSES = (1.0, 2.0)  # seconds between one try and the next
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # Python's names → Kubernetes'
 _ARCHITECTURE = "kubernetes.io/arch"  # a node's label
 
 
@@ -87,5 +86,4 @@ def _present(found: Iterable[dict[str, Any] | None]) -> list[dict[str, Any]]:
 
 def _architecture(asked: Kubernetes) -> str:
     """Of the nodes that the job asks for; else as this machine's, which is most likely one of them."""
-    here = platform.machine()
-    return asked.nodeSelector.get(_ARCHITECTURE) or _ARCHITECTURES.get(here, here)
+    return asked.nodeSelector.get(_ARCHITECTURE) or runner.architecture()

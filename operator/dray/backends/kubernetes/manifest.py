@@ -47,8 +47,6 @@ class _Runs(BaseModel):
     Entrypoint: _Words | None = None
     Cmd: _Words | None = None
     User: _Text = ""
-    WorkingDir: _Text = ""
-    Env: _Words | None = None
 
 
 class _Configuration(BaseModel):
@@ -56,12 +54,11 @@ class _Configuration(BaseModel):
 
 
 class Config:
-    """What an image runs, as whom, where and with which variables (NAME=value). `size`: in bytes, as the registry sent it."""
+    """What an image runs, and as whom. `size`: in bytes, as the registry sent it."""
 
     def __init__(self, runs: _Runs, size: int) -> None:
         self.entrypoint, self.args = runs.Entrypoint or (), runs.Cmd or ()
-        self.user, self.workdir, self.env = runs.User, runs.WorkingDir, runs.Env or ()
-        self.size = size
+        self.user, self.size = runs.User, size
 
 
 def parse(content: bytes) -> Manifest:

@@ -64,9 +64,9 @@ def step_of(container: str) -> int | None:
     return int(number) if kind == "step" and number.isdecimal() else None
 
 
-def jobs(namespace: str, name: str = "") -> str:
-    """The API server's path."""
-    return f"/apis/batch/v1/namespaces/{namespace}/jobs" + (f"/{name}" if name else "")
+def jobs(namespace: str | None, name: str = "") -> str:
+    """The API server's path. None: of all namespaces."""
+    return f"/apis/batch/v1/{f'namespaces/{namespace}/' if namespace else ''}jobs" + (f"/{name}" if name else "")
 
 
 def secrets(namespace: str, name: str = "") -> str:
@@ -79,5 +79,5 @@ def account(namespace: str, name: str) -> str:
 
 
 def pods(namespace: str | None) -> str:
-    """None: of all namespaces."""
+    """As with `jobs`."""
     return f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"

@@ -118,9 +118,6 @@ class Pods:
         """None: it was never told of."""
         return self._pods.get(pod) or self._deleted.get(pod)
 
-    def known(self) -> Iterable[str]:
-        return self._pods
-
     async def listen(self, instance: str, namespaces: Sequence[str | None], ready: asyncio.Event) -> None:
         """For ever; `ready` once each namespace is watched."""
         waiting = set(namespaces)

@@ -23,7 +23,6 @@ from dray.settings import Settings
 from dray.spec import JobSpec
 
 log = logging.getLogger(__name__)
-NO_LOGINS = Logins()
 _TRIES = 3
 _FIRST_PAUSE = 1.0  # seconds before the second try; doubled for each one after
 _LONGEST = 120  # seconds for all tries
@@ -35,15 +34,12 @@ _Known = tuple[str, str, str, Login | None]
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """An image. `pinned`: a reference that only it can ever have, by the digest that its tag means. `env`: as NAME=value."""
+    """An image. `pinned`: a reference that only it can ever have, by the digest that its tag means."""
 
     pinned: str
-    digest: str
     entrypoint: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     user: str = ""
-    workdir: str = ""
-    env: tuple[str, ...] = ()
 
 
 class Images:
@@ -63,7 +59,7 @@ class Images:
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         await self._fetch.close()
 
-    async def config(self, source: str, logins: Logins = NO_LOGINS, architecture: str = "amd64") -> ImageConfig | Fault:
+    async def config(self, source: str, logins: Logins, architecture: str) -> ImageConfig | Fault:
         """The image that the reference means at this moment; a fault when it cannot be had, naming it.
 
         `logins`: of the job (`logins.from_secrets`); the operator's own come after them. `architecture`: of the nodes that
@@ -77,7 +73,7 @@ class Images:
             task.add_done_callback(lambda _: self._asking.pop(key))
         return await asyncio.shield(task)
 
-    async def pin(self, spec: JobSpec, logins: Logins = NO_LOGINS, architecture: str = "amd64") -> tuple[str, ...]:
+    async def pin(self, spec: JobSpec, logins: Logins, architecture: str) -> tuple[str, ...]:
         """By step, its image as `repository@sha256:…`. Raises Invalid, naming the steps without one."""
         had = await asyncio.gather(*(self.config(step.source, logins, architecture) for step in spec.steps))
         faults = [FieldError(f"steps[{step}].source", found.message) for step, found in enumerate(had) if isinstance(found, Fault)]
@@ -136,7 +132,7 @@ class Images:
                     self._known.popitem(last=False)
         else:
             self._known.move_to_end(key)
-        return ImageConfig(image.pinned(digest), digest, found.entrypoint, found.args, found.user, found.workdir, found.env)
+        return ImageConfig(image.pinned(digest), found.entrypoint, found.args, found.user)
 
     async def _read(self, image: Reference, digest: str, architecture: str, login: Login | None) -> manifest.Config:
         for _ in range(_MOST_NESTED):

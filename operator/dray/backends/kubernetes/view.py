@@ -16,7 +16,7 @@ from dray.backends.agent import Agent
 from dray.backends.kubernetes import faults, names
 from dray.backends.kubernetes.pods import Container, Seen
 from dray.backends.kubernetes.registry import ImageConfig
-from dray.pod import Box, Fault, Image, Key, Mark, Pod, Shape, Stage
+from dray.pod import Box, Fault, Image, Key, Pod, Shape, Stage
 from dray.reason import Reason
 from dray.record import FINAL, Job
 
@@ -74,7 +74,7 @@ def opened(view: View, job: Job, seen: Seen, listing: bytes) -> Pod:
         if box is not None:
             boxes[key] = box
     spent = frozenset(step for step in range(len(job.steps)) if seen.containers.get(names.box(step), Container()).state == "terminated")
-    marks = frozenset(Mark(name) for name in runner.marks(listing))
+    marks = runner.marks(listing)
     return Pod(Shape.OPEN, boxes, _images(view, job, seen), marks, verdicts, runner.given(listing), runner.holds_input(listing), spent)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from dray.cli.checks import Bad, Check, report, token
+from dray.cli.checks import Bad, Check, failing, report, token
 from dray.client.api import Api
 from dray.client.config import Connection
 from dray.client.errors import Failed
@@ -27,7 +27,7 @@ def _checks(namespace: str | None, context: str | None, connection: Callable[[],
     try:
         found = cluster(context)
     except BadSetting as error:
-        yield Check("cluster", partial(_raise, f"{error}: mend KUBECONFIG, or name another --context"))
+        yield failing("cluster", f"{error}: mend KUBECONFIG, or name another --context")
     else:
         where = namespace or found.namespace
         yield Check("cluster", partial(_asked, partial(_cluster, found)))
@@ -36,14 +36,10 @@ def _checks(namespace: str | None, context: str | None, connection: Callable[[],
     try:
         server = connection()
     except BadSetting as error:
-        yield Check("server", partial(_raise, str(error)))
+        yield failing("server", str(error))
         return
     yield Check("server", partial(_server, server))
     yield Check("token", partial(token, server))
-
-
-def _raise(text: str) -> str:
-    raise Bad(text)
 
 
 def _asked(look: Callable[[], str]) -> str:
