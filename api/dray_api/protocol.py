@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -12,21 +14,34 @@ from dray_api import problems
 from dray_api.guard import HeadersTooLarge
 
 MAX_HEAD = 512 * 2**10  # bytes: more than one read, so that no whole request is over it; guard.py has the real limits
+HEAD_WITHIN = 15.0  # seconds from the connection, or from the head's first byte, to the head's end
+_SPARE = 0.25  # of the files that this process may open: for Redis, the engine and outputs, however many clients there are
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection on which request line and headers do not end within MAX_HEAD bytes.
+    """Closes a connection on which request line and headers do not end within MAX_HEAD bytes and HEAD_WITHIN, and one too many.
 
     Answers who asks for another protocol, such as HTTP/2, in this one, as any server may.
     """
 
     _head = 0  # bytes read since headers began, as far as they are not complete
     _in_head = True
+    _late: asyncio.TimerHandle | None = None
     parser: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = _Parser(self)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+        if len(self.connections) > (1 - _SPARE) * resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._head_is_there()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -38,9 +53,11 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head, self._in_head = 0, True
+        self._wait_for_head()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_is_there()
         if self.parser.should_upgrade():
             self.parser.overlooked = _framing(self.headers)
         super().on_headers_complete()
@@ -48,6 +65,15 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.overlooked:
             super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(HEAD_WITHIN, self.transport.close)
+
+    def _head_is_there(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def _refuse(self) -> None:
         if self.cycle is None or self.cycle.response_complete:

@@ -146,6 +146,11 @@ class Job:
         first, past = (self.spec.pipe, len(self.steps)) if self.piped_over else (0, self.spec.pipe)
         return next((step for step in range(first, past) if self.steps[step].phase not in FINAL), len(self.steps))
 
+    def had(self, key: tuple[int, int]) -> bool:
+        """Whether there has been such a (step, attempt)."""
+        step, attempt = key
+        return step < len(self.steps) and 1 <= attempt <= self.steps[step].attempt
+
     def image(self, step: int) -> str:
         """What to run: the step's source, or its digest where that was pinned."""
         return self.pins[step] if self.pins else self.spec.steps[step].source

@@ -51,7 +51,7 @@ class Shipper:
     async def drain(self, job: Job) -> None:
         """Ship every whole line of the log files as they were at the last look, step after step."""
         async with self._one_at_a_time:
-            found = sorted((key, size) for key, size in self._backend.logs(job).items() if _may_be(job, key))
+            found = sorted((key, size) for key, size in self._backend.logs(job).items() if job.had(key))
             left = self._cap + _TAIL * len(found)
             for key, size in found:
                 await self._ship(job, key, min(size, left))
@@ -75,9 +75,3 @@ class Shipper:
         if self._cursors is None:
             self._cursors = await self._store.cursors(self._job_id)
         return Tail(self._cursors.get(key, Cursor()))
-
-
-def _may_be(job: Job, key: Key) -> bool:
-    """Whether there has been such an attempt."""
-    step, attempt = key
-    return step < len(job.steps) and 1 <= attempt <= job.steps[step].attempt

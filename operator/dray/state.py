@@ -414,7 +414,9 @@ def _tidy(job: Job, pod: Pod) -> Action | None:
     if pod.holds_input and job.steps[0].phase is Phase.COMPLETE:
         return TidyInput()
     for (step, attempt), box in sorted(pod.boxes.items()):
-        state = job.steps[step] if step < len(job.steps) else StepState()
+        if not job.had((step, attempt)):
+            continue  # a step made files of that name
+        state = job.steps[step]
         superseded = attempt < state.attempt
         if not superseded and state.phase is not Phase.COMPLETE:
             continue

@@ -208,6 +208,10 @@ _STATUS_OF_NO_TIME = json.dumps(
         "chmod 000 /.dray; exit 3",
         "mkdir /.dray/0.1.status; echo hi",
         "rm -f /.dray/0.1.claim; echo 99999999999999999999 >/.dray/0.1.claim; sleep 1; echo hi",
+        "rm /.dray/0.1.out; mkfifo /.dray/0.1.out; echo hi",
+        "rm /.dray/0.1.out; ln -s /etc/passwd /.dray/0.1.out; echo hi",
+        "mkdir /.dray/0.verdict /.dray/1.1.claim; echo hi",
+        "cd /.dray; seq 1 100000 | sed 's/.*/&.1.status/' | xargs touch; echo hi",
         "truncate -s 100G /.dray/0.2.log; truncate -s 100G /.dray/0.1.log; sleep 1; echo hi",
         f"echo 1 >/.dray/1.1.claim; echo '{_STATUS_OF_NO_TIME}' >/.dray/1.1.status; sleep 1; echo hi",
     ],
@@ -218,6 +222,12 @@ def test_a_step_that_spoils_the_jobs_volume_ends_all_the_same(dray: Served, imag
     assert record["status"] == "complete" or record["reason"] in ("lost", "exit_code", "status_mismatch", "input_damaged"), record
     assert record["status"] == "error" or dray.output(job_id) == b"hi\n"
     assert dray.run(job(image("echo", "next")))["status"] == "complete"
+
+
+@pytest.mark.parametrize("become", ["mkfifo", "mkdir", "ln -s /etc/passwd"])
+def test_a_last_output_that_is_no_file_any_more_ends_the_job(dray: Served, image: Images, become: str) -> None:
+    record = dray.run(job(image.shell(f"rm /.dray/0.1.out; {become} /.dray/0.1.out; echo hi")), within=30)
+    assert record["reason"] == "output_missing", record
 
 
 def test_an_output_that_is_a_folder_of_the_image_is_an_error(dray: Served, image: Images) -> None:

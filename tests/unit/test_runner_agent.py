@@ -132,12 +132,39 @@ def test_a_name_may_have_255_bytes(runner: Runner, agent: Agent) -> None:
     assert agent.ask(f"read {'x' * 255} 0 10") == b"y"
 
 
+def test_a_directory_in_a_files_place_makes_way_for_it(runner: Runner, agent: Agent) -> None:
+    for name in ("hold", "1.1.out", ".0.1.out.part"):
+        (runner.dir / name / "more").mkdir(parents=True)
+    assert agent.ask("drop hold") == agent.ask("drop 1.1.out") == b""
+    assert agent.ask("write hold 1", b"x") == b""
+    assert agent.ask("append 0.1.out 0 4", b"abcd") == agent.ask("finish 0.1.out 4") == b""
+    assert agent.look() == ["0.1.out 4", "hold 1 x"]
+
+
+def test_what_counts_by_its_name_is_told_whatever_it_is(runner: Runner, agent: Agent) -> None:
+    for name in ("stop", "0.verdict", "0.1.launch", "0.1.claim", "0.1.status", "0.1.out", "0.1.log"):
+        os.mkfifo(runner.dir / name)
+    assert [line.split()[0] for line in agent.look()] == ["0.1.launch", "0.verdict", "stop"]
+
+
+@pytest.mark.parametrize("content", ["", "x" * 4000])
+def test_a_look_at_more_files_than_a_job_has_is_short_and_shows_the_marks(runner: Runner, agent: Agent, content: str) -> None:
+    for number in range(9000):
+        (runner.dir / f"{number}.1.status").write_text(content)
+    (runner.dir / "stop").write_text("cancelled\n")
+    listing = agent.look()
+    assert 200 < len(listing) <= 8193
+    assert sum(len(line) + 1 for line in listing) <= MIB
+    assert "stop 10 cancelled" in listing
+    assert not agent.hears(0.5)
+
+
 def test_only_regular_files_are_read(runner: Runner, agent: Agent) -> None:
     (runner.dir / "directory").mkdir()
     (runner.dir / "link").symlink_to("/etc/passwd")
     (runner.dir / "dangling").symlink_to("nowhere")
     os.mkfifo(runner.dir / "fifo")
-    assert [agent.ask(f"read {name} 0 10") for name in ("directory", "link", "dangling", "fifo", "missing")] == [22, 22, 22, 22, 2]
+    assert [agent.ask(f"read {name} 0 10") for name in ("directory", "link", "dangling", "fifo", "missing")] == [errno.ENOENT] * 5
 
 
 def test_a_write_too_large_is_refused_and_its_bytes_are_no_requests(runner: Runner, agent: Agent) -> None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import random
+import stat
 
 import pytest
 from runner_kit import LONG, MIB, Agent, Runner, conversation, each_build, memory_peak, said_of
@@ -99,14 +100,21 @@ def test_a_part_too_large_is_refused_and_its_bytes_are_no_requests(runner: Runne
     assert agent.look() == ["stop 1 x"]
 
 
-def test_a_link_in_its_place_is_not_followed(runner: Runner, agent: Agent) -> None:
+def test_what_is_none_in_its_place_is_not_followed_and_makes_way_for_a_new_one(runner: Runner, agent: Agent) -> None:
+    part = runner.dir / ".0.1.out.part"
     (runner.dir / "precious").write_bytes(b"precious")
-    (runner.dir / ".0.1.out.part").symlink_to("precious")
-    assert append(agent, 0, b"x") == errno.ELOOP
+    part.symlink_to("precious")
+    assert append(agent, 1, b"x") == errno.ELOOP
     assert agent.ask("finish 0.1.out 8") == errno.EINVAL
-    (runner.dir / ".0.1.out.part").unlink()
-    os.mkfifo(runner.dir / ".0.1.out.part")
-    assert append(agent, 0, b"x") == errno.ENXIO
+    part.unlink()
+    os.mkfifo(part)
+    assert append(agent, 1, b"x") == errno.ENXIO
+    assert append(agent, 0, b"x") == b""
+    assert stat.S_ISREG(part.lstat().st_mode)
+    part.unlink()
+    part.symlink_to("precious")
+    assert append(agent, 0, b"x") == b""
+    assert stat.S_ISREG(part.lstat().st_mode)
     assert (runner.dir / "precious").read_bytes() == b"precious"
 
 

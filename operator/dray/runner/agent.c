@@ -17,7 +17,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-enum { LINE_SIZE = 1024, READ_MOST = 4 * KIB * KIB, FIRST_LINE = 4 * KIB, LISTING_MOST = 8 * KIB * KIB };
+enum { LINE_SIZE = 1024, READ_MOST = 4 * KIB * KIB, FIRST_LINE = 4 * KIB };
+enum { FILES_MOST = 8 * KIB, LISTING_MOST = KIB * KIB }; /* more than any job has that keeps to the layout */
 enum { COMPARE_EVERY = 250, LOG_EVERY = 10 }; /* milliseconds */
 
 /* What was there at a look. `logs`: the sizes of the log files; `files`: everything else that counts. */
@@ -70,12 +71,14 @@ static size_t step_size(const char *name) {
     return strncmp(name, "input", given) == 0 ? given : strspn(name, "0123456789");
 }
 
-/* The kind of a file of the layout, or NULL: of a mark its name, else its ending: STEP.verdict, or STEP.ATTEMPT. and another. */
+static const char *const MARKS[] = {"stop", "halt", "hold", NULL};
+
+/* The kind of a file of the layout that is no mark, its ending: STEP.verdict, or STEP.ATTEMPT. and another; or NULL. */
 static const char *kind_of(const char *name) {
-    static const char *const MARKS[] = {"stop", "halt", "hold", NULL}, *const KINDS[] = {"claim", "out", "log", "status", "launch", NULL};
+    static const char *const KINDS[] = {"claim", "out", "log", "status", "launch", NULL};
     size_t step = step_size(name);
     if (step == 0 || name[step] != '.')
-        return one_of(name, MARKS);
+        return NULL;
     const char *rest = name + step + 1;
     if (strcmp(rest, "verdict") == 0)
         return rest;
@@ -90,34 +93,42 @@ static bool has_text(const char *kind) {
     return one_of(kind, WITHOUT) == NULL;
 }
 
+/* Whether it counts whatever it is, and not only as a regular file: nothing takes its place, and to the runners it is there. */
+static bool counts_by_name(const char *kind) {
+    static const char *const BY_NAME[] = {"stop", "halt", "hold", "verdict", "launch", NULL};
+    return one_of(kind, BY_NAME) != NULL;
+}
+
 /* ---- look */
 
-/* Adds to the listing; -1 when that would be too long. */
-static int add(struct listing *listing, const char *bytes, size_t size) {
+/* A whole line, or, where the listing would be longer than LISTING_MOST, none; -1 when there is no memory. */
+static int add(struct listing *listing, const char *line, size_t size) {
+    if (listing->size + size > LISTING_MOST)
+        return 0;
     if (listing->size + size > listing->room) {
         size_t room = MAX(2 * listing->room, listing->size + size + FIRST_LINE);
-        char *text = room > LISTING_MOST ? NULL : realloc(listing->text, room);
-        if (text == NULL) {
-            errno = EFBIG;
+        char *text = realloc(listing->text, room);
+        if (text == NULL)
             return -1;
-        }
         listing->text = text;
         listing->room = room;
     }
-    memcpy(listing->text + listing->size, bytes, size);
+    memcpy(listing->text + listing->size, line, size);
     listing->size += size;
     return 0;
 }
 
 /* One line of the listing. A file that has gone meanwhile is told without its text: that it went is told soon after. */
 static int add_file(struct agent *agent, struct listing *listing, const char *name, const char *kind, uint64_t size) {
-    char line[NAME_SIZE], text[FIRST_LINE + 1];
-    int length = snprintf(line, sizeof line, has_text(kind) ? "%s %llu " : "%s %llu", name, (unsigned long long)size);
-    if (add(listing, line, (size_t)length) < 0)
-        return -1;
-    if (has_text(kind) && read_small(agent->dir, name, text, sizeof text) > 0 && add(listing, text, strcspn(text, "\n")) < 0)
-        return -1;
-    return add(listing, "\n", 1);
+    char line[NAME_SIZE + FIRST_LINE + 2];
+    int length = snprintf(line, NAME_SIZE, has_text(kind) ? "%s %llu " : "%s %llu", name, (unsigned long long)size);
+    char *text = line + length;
+    *text = 0;
+    if (has_text(kind))
+        read_small(agent->dir, name, text, FIRST_LINE + 1);
+    size_t end = (size_t)length + strcspn(text, "\n");
+    line[end] = '\n';
+    return add(listing, line, end + 1);
 }
 
 /* A number for a file's name, identity and size; theirs are summed, so that their order does not matter. */
@@ -136,31 +147,40 @@ static void watch_log(const struct agent *agent, const char *name) {
         inotify_add_watch(agent->growth, path, IN_MODIFY | IN_DONT_FOLLOW);
 }
 
-/* Goes through the volume once; with a listing, that is filled too and logs are watched from now on. */
+/* One file: into the sight, and into the listing where there is one. */
+static int survey_file(struct agent *agent, struct sight *sight, struct listing *listing, const char *name, const char *kind) {
+    struct stat found;
+    bool log = strcmp(kind, "log") == 0;
+    if (listing && log)
+        watch_log(agent, name); /* before its size is read: no growth goes unseen */
+    if (fstatat(agent->dir, name, &found, AT_SYMLINK_NOFOLLOW) < 0 || !(S_ISREG(found.st_mode) || counts_by_name(kind)))
+        return 0;
+    sight->files += number(name, found.st_ino, has_text(kind) ? (uint64_t)found.st_size : 0);
+    sight->logs += log ? number(name, found.st_ino, (uint64_t)found.st_size) : 0;
+    return listing ? add_file(agent, listing, name, kind, (uint64_t)found.st_size) : 0;
+}
+
+/* Goes through the volume once; with a listing, that is filled too and logs are watched from now on. The marks come first, and always. */
 static int survey(struct agent *agent, struct sight *sight, struct listing *listing) {
-    int fd = openat(agent->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(agent->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0, left = FILES_MOST;
     DIR *files = fd < 0 ? NULL : fdopendir(fd);
     if (files == NULL)
         return -1;
     *sight = (struct sight){0, 0};
-    int error = 0;
-    struct dirent *entry;
-    while (!error && (errno = 0, entry = readdir(files)) != NULL) {
-        struct stat found;
-        const char *name = entry->d_name, *kind = kind_of(name);
-        if (kind == NULL)
-            continue;
-        bool log = strcmp(kind, "log") == 0;
-        if (listing && log)
-            watch_log(agent, name); /* before its size is read: no growth goes unseen */
-        if (fstatat(agent->dir, name, &found, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(found.st_mode))
-            continue;
-        sight->files += number(name, found.st_ino, has_text(kind) ? (uint64_t)found.st_size : 0);
-        sight->logs += log ? number(name, found.st_ino, (uint64_t)found.st_size) : 0;
-        if (listing && add_file(agent, listing, name, kind, (uint64_t)found.st_size) < 0)
+    for (const char *const *mark = MARKS; *mark && !error; mark++)
+        error = survey_file(agent, sight, listing, *mark, *mark) < 0 ? errno : 0;
+    while (!error && left > 0) {
+        errno = 0;
+        struct dirent *entry = readdir(files);
+        if (entry == NULL) {
+            error = errno;
+            break;
+        }
+        const char *kind = kind_of(entry->d_name);
+        left -= kind != NULL;
+        if (kind && survey_file(agent, sight, listing, entry->d_name, kind) < 0)
             error = errno;
     }
-    error = error ? error : errno;
     closedir(files);
     errno = error;
     return error ? -1 : 0;
@@ -228,7 +248,7 @@ static void serve_read(struct agent *agent, const char *id, const char *name, ui
     struct stat found;
     int fd = open_regular(agent->dir, name, &found);
     if (fd < 0) {
-        errno = errno == ELOOP || errno == ENXIO ? EINVAL : errno;
+        errno = errno == ELOOP || errno == ENXIO || errno == EINVAL ? ENOENT : errno;
         return reply_outcome(id, -1);
     }
     ssize_t got = pread_all(fd, bytes, most, offset);
@@ -301,8 +321,7 @@ static void serve_finish(struct agent *agent, const char *id, const char *name, 
 static void serve_drop(struct agent *agent, const char *id, const char *name) {
     if (!proper(name))
         return reply(id, -EINVAL, NULL);
-    int done = unlinkat(agent->dir, name, 0);
-    reply_outcome(id, done < 0 && errno == ENOENT ? 0 : done);
+    reply_outcome(id, file_drop(agent->dir, name));
 }
 
 /* Digits, `most` of them at the most, and no value beyond what a file can have. */

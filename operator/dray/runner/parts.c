@@ -36,6 +36,17 @@ int file_make(int dir, const char *name, const char *bytes, size_t size) {
     return -1;
 }
 
+/* The name is free: what cannot be removed, a directory that a step made, is renamed to one that means nothing. */
+int file_drop(int dir, const char *name) {
+    char away[NAME_SIZE];
+    if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+        return 0;
+    if (errno != EISDIR)
+        return -1;
+    snprintf(away, sizeof away, ".%.200s.%llx.gone", name, (unsigned long long)now_us());
+    return renameat(dir, name, dir, away);
+}
+
 static int put_at(int fd, const char *bytes, size_t size, uint64_t offset) {
     struct stat found;
     if (fstat(fd, &found) < 0)
@@ -49,11 +60,12 @@ static int put_at(int fd, const char *bytes, size_t size, uint64_t offset) {
     return ftruncate(fd, (off_t)(offset + size));
 }
 
-/* The same again is the same, as long as nothing came after it. */
+/* The same again is the same, as long as nothing came after it. From 0 on it begins anew, whatever lies there. */
 int part_append(int dir, const char *name, const char *bytes, size_t size, uint64_t offset) {
-    if (refuse_existing(dir, name) < 0)
+    struct part_name part = part_of(name);
+    if (refuse_existing(dir, name) < 0 || (offset == 0 && file_drop(dir, part.text) < 0))
         return -1;
-    int fd = openat(dir, part_of(name).text, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+    int fd = openat(dir, part.text, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
     if (fd < 0)
         return -1;
     int done = put_at(fd, bytes, size, offset), error = errno;

@@ -147,6 +147,7 @@ fault filter_finish(struct filter *filter);
 enum { WRITE_MOST = KIB * KIB }; /* bytes at a time */
 
 int file_make(int dir, const char *name, const char *bytes, size_t size);
+int file_drop(int dir, const char *name);
 int part_append(int dir, const char *name, const char *bytes, size_t size, uint64_t offset);
 int part_finish(int dir, const char *name, uint64_t size);
 
