@@ -25,7 +25,7 @@ test-full: test ## all tests, the long ones too
 
 screenshots: export DRAY_SCREENSHOTS := docs/images
 screenshots: setup ## make the pictures in docs/page.md anew
-	$(BIN)/pytest -q tests/e2e/test_page.py -k pictures
+	$(BIN)/pytest -q tests/e2e/test_page_for_all.py -k pictures
 
 reference: setup ## print docs/reference-*.md from the code
 	$(BIN)/python docs/reference.py

@@ -13,9 +13,11 @@ import docker
 import httpx
 import pytest
 from docker.errors import APIError, DockerException
+from playwright.sync_api import Browser
 
-from images import base
+from images import base, ensure
 from kit.api import Api
+from kit.browser import Tab, chromium
 from kit.bucket import Bucket
 from kit.clustered import Clustered
 from kit.dockerd import Dockerd
@@ -294,3 +296,43 @@ def start_api(start: Start, shared: dict[str, str]) -> Iterator[Callable[[], htt
             return asked
 
         yield make
+
+
+# --- the page in a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Ends with its file's tests: while it runs, no other event loop can in this thread."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def page_server(redis: None, engine: docker.DockerClient) -> Iterator[Served]:
+    """One for all tests of a file."""
+    ensure(engine)
+    served = Served(engine)
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def make_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
+    """make_tab(url, **options): a Tab; at the end its browser must have had nothing to complain of."""
+    made: list[Tab] = []
+
+    def make(url: str, **options: Any) -> Tab:
+        made.append(Tab(browser, url, **options))
+        return made[-1]
+
+    yield make
+    for tab in made:
+        tab.close()
+    assert [complaint for tab in made for complaint in tab.complaints] == []
+
+
+@pytest.fixture
+def tab(make_tab: Callable[..., Tab], page_server: Served) -> Tab:
+    """Of `page_server`."""
+    return make_tab(page_server.url)

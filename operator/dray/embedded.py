@@ -74,7 +74,12 @@ class RedisServer:
 
     async def _start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            str(self._program), *self._arguments(), pass_fds=(self._lock,), stdout=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent()
+            str(self._program),
+            *self._arguments(),
+            pass_fds=(self._lock,),
+            stdout=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us alone: it is needed until all others have ended
+            preexec_fn=end_with_parent(),
         )
         store, deadline = Store(self.url), asyncio.get_running_loop().time() + _READY_WITHIN
         try:

@@ -35,7 +35,7 @@ def _of_step(step: Step, settings: Settings) -> Iterator[tuple[str, Fault]]:
     for index, mount in enumerate(step.mounts):
         if mount.hostPath not in (None, *settings.host_paths):  # none below them: a job could lay a link there, which the engine would follow
             allowed = ", ".join(settings.host_paths) or "none"
-            yield f"mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is no path that is allowed here ({allowed})")
+            yield f"mounts[{index}].hostPath", Fault(Reason.MOUNT_NOT_ALLOWED, f"{mount.hostPath} is not allowed here: DRAY_HOST_PATHS names {allowed}")
     for name, asked, most in zip(Limits._fields, step.resources.limits, settings.limits_max, strict=True):
         if asked is not None and most is not None and asked > most:
             unit = {"cpu": "m", "memory": " bytes", "pids": ""}[name]

@@ -129,7 +129,11 @@ NO_JOB = {
     "no cpu at all": (_step(resources={"cpu": 0}), "steps[0].resources.cpu", "from 1m"),
     "a mount on everything": (_step(mounts=[{"volume": "v", "path": "/"}]), "steps[0].mounts[0].path", "must not be '/'"),
     "a mount of nothing": (_step(mounts=[{"path": "/v"}]), "steps[0].mounts[0]", "either a volume or a hostPath"),
-    "a path of the host's that is not allowed": (_step(mounts=[{"hostPath": "/etc", "path": "/v"}]), "steps[0].mounts[0].hostPath", "allowed here (none)"),
+    "a path of the host's that is not allowed": (
+        _step(mounts=[{"hostPath": "/etc", "path": "/v"}]),
+        "steps[0].mounts[0].hostPath",
+        "DRAY_HOST_PATHS names none",
+    ),
     "nothing but always": (_step(always=True), "", "not marked always"),
     "a label with a blank": (b'{"steps":[{"source":"a"}],"labels":{"a b":"c"}}', "labels.a b", "named as Kubernetes labels"),
     "a label's value with a blank": (b'{"steps":[{"source":"a"}],"labels":{"a":"b c"}}', "labels.a", "letters, digits"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from redis import Redis
 
 from kit.dockerd import Dockerd
 from kit.images import Images
+from kit.process import until
 from kit.serving import Served
 
 FULL = os.environ.get("DRAY_TEST_FULL") == "1"
@@ -117,6 +119,14 @@ def test_redis_killed_at_any_instant_changes_nothing(dray: Served, image: Images
             os.kill(client.info("server")["process_id"], 9)
         _wait_ready(dray)
     assert {ended_truthfully(dray, job_id, ()) for job_id in posted} == {"complete"}
+
+
+def test_ctrl_c_ends_dray_before_its_redis(dray: Served) -> None:
+    """A terminal signals all that was started from it."""
+    os.killpg(dray.process.pid, signal.SIGINT)
+    until(lambda: not dray.running, 20, "it has ended")
+    assert dray.process.code == 0
+    assert "redis-server ended" not in dray.process.output
 
 
 @pytest.mark.timeout(300)

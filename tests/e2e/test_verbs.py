@@ -343,6 +343,19 @@ def test_a_job_is_submitted_shown_listed_and_removed(dray: Served, user: User, i
     assert f"no job {job_id}" in user.types("get", job_id, code=1).stderr.decode()
 
 
+def test_a_field_that_the_server_does_not_know_is_told(user: User, image: Images) -> None:
+    job = json.dumps({"steps": [{"source": image("true"), "retry": 3}]}).encode()
+    for verb in ("submit", "run"):
+        assert "steps[0].retry: there is no such field" in user.types(verb, "-", stdin=job).stderr.decode()
+
+
+def test_a_table_has_no_blanks_at_the_end_of_a_line(user: User, image: Images) -> None:
+    failed = user.types("run", "--step", f"{image('true')} false", code=1).stderr.decode().split()[1]
+    for shown in (user.says("ls"), user.says("get", failed)):
+        assert [line for line in shown.splitlines() if line != line.rstrip()] == []
+    assert "fault: user" in user.says("get", failed)
+
+
 def test_logs_are_followed_to_the_end(dray: Served, user: User, image: Images) -> None:
     job_id = dray.post({"steps": [{"source": image.shell("for i in 1 2 3; do echo $i; sleep 0.3; done")}]})
     assert user.says("logs", "-f", job_id) == "1\n2\n3\n"
@@ -452,7 +465,9 @@ def test_the_token_comes_from_the_configuration_file(serve: Callable[..., Served
 
 def test_a_server_that_is_not_there_or_no_server_is_told(tmp_path: Path) -> None:
     user = User(tmp_path, DRAY_SERVER=f"http://127.0.0.1:{free_port()}")
-    assert b"does not answer" in user.types("ls", code=1).stderr
+    told = user.types("ls", code=1).stderr
+    assert b"does not answer" in told
+    assert b"is dray serve running there?" in told
     assert b"does not answer" in user.types("run", "--step", "a", code=125).stderr
     assert b"the server must be" in user.types("--server", "nonsense", "ls", code=2).stderr
 
@@ -461,6 +476,12 @@ def test_what_cannot_be_written_is_told(dray: Served, user: User) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([DRAY, "ls"], env=user.env, stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (1, b"dray: stdout: No space left on device\n")
+
+
+def test_an_option_of_a_server_that_is_not_one_is_refused_with_its_usage(tmp_path: Path) -> None:
+    told = User(tmp_path).types("serve", "--prot", "3", code=2).stderr.decode()
+    assert told.startswith("usage: dray serve ")
+    assert told.endswith("dray serve: error: unrecognized arguments: --prot 3\n")
 
 
 def test_a_server_that_is_no_dray_is_told(tmp_path: Path) -> None:
@@ -496,7 +517,8 @@ def test_the_doctor_finds_all_well(user: User) -> None:
 @pytest.mark.parametrize(
     ("env", "line"),
     [
-        ({"DOCKER_HOST": "unix:///nowhere.sock"}, r"bad  engine .*/nowhere.sock.*mend DOCKER_HOST"),
+        ({"DOCKER_HOST": "unix:///nowhere.sock"}, r"bad  engine .*/nowhere.sock \(No such file or directory\): .*mend DOCKER_HOST"),
+        ({"DOCKER_HOST": "tcp://127.0.0.1:1"}, r"bad  engine .*:1 \(Connection refused\): .*\nbad  images +not looked at: no engine answers"),
         ({"REDIS_URL": "redis://127.0.0.1:1"}, r"bad  Redis .*mend REDIS_URL"),
         ({"DRAY_DATA_DIR": "/dev/null/dray"}, r"bad  permissions .*DRAY_DATA_DIR"),
         ({"DRAY_JOBS": "many"}, r"bad  settings .*DRAY_JOBS"),

@@ -14,8 +14,9 @@ BASE = "http://127.0.0.1:3000"  # where a reader's Dray listens
 
 
 def blocks(file: str, language: str) -> list[str]:
-    """The fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)
+    """The fenced blocks of a language; those without one are a shell's, or what a command says."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / file).read_text(), re.MULTILINE | re.DOTALL)
+    return [block for kind, block in found if kind == language]
 
 
 def command(file: str, beginning: str) -> list[str]:

@@ -203,6 +203,8 @@ def test_stdin_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a: \x01", "no job"),
         ("a: 1\n---\nb: 2\n", "line 2"),
         ("a: !!int x", "no job"),
+        ("a: 1\nb:\n  c: 1\n  c: 2\n", "line 4, column 3: c is given twice"),
+        (" \n", r"job\.yaml is empty"),
     ],
 )
 def test_yaml_that_is_no_job_is_refused_with_the_place(tmp_path: Path, text: str, where: str) -> None:

@@ -167,7 +167,7 @@ function fact(name, value) {
 }
 
 function why(record) {
-  const hint = record.fault === "infrastructure" ? "Not the job’s fault." : "";
+  const hint = record.fault === "infrastructure" ? "Not the job’s fault." : "The job’s own fault.";
   const again = record.retryable ? "Running it again can help." : "Running it again does not help by itself.";
   return h(
     "section",
@@ -175,6 +175,6 @@ function why(record) {
     h("p", {}, h("strong", {}, `Failed: ${record.reason.replaceAll("_", " ")}`)),
     h("p", {}, record.message),
     record.stderr.length > 0 && h("pre", { tabindex: "0", "aria-label": "Last lines on stderr" }, ...record.stderr.map((line) => h("div", {}, line))),
-    h("p", { class: "muted" }, `${hint} ${again}`.trim()),
+    h("p", { class: "muted" }, `${hint} ${again}`),
   );
 }

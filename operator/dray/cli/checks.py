@@ -20,7 +20,7 @@ from docker.errors import DockerException
 from docker.utils import kwargs_from_env
 
 from dray import runner, settings
-from dray.client.api import Api, is_local
+from dray.client.api import Api, cause, is_local
 from dray.client.config import Connection
 from dray.client.errors import Failed, Refused, Unreachable
 from dray.client.text import shown
@@ -95,7 +95,7 @@ def _engine() -> str:
 
 def _images() -> str:
     """The engine's, and whether it is known how to log in to registries."""
-    count = len(_asked_engine().images())
+    count = len(_same_engine().images())
     file = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     try:
         if not isinstance(json.loads(file.read_bytes()), dict):
@@ -112,7 +112,7 @@ def _images() -> str:
 def _runner() -> str:
     """It is built for this machine, and runs on the engine's."""
     octets, here = len(runner.binary()), runner.architecture()
-    there = _asked_engine().version()["Arch"]
+    there = _same_engine().version()["Arch"]
     if here != there:
         raise Bad(f"the runner is built for {here}, the engine runs {there}: install Dray on a machine like the engine's")
     return f"{octets} bytes for {there}"
@@ -164,10 +164,18 @@ def _asked_engine() -> docker.APIClient:
     try:
         return docker.APIClient(timeout=_WITHIN, version="auto", **kwargs_from_env())
     except (DockerException, requests.RequestException, TypeError, OSError) as error:
-        text = str(error)
+        text = cause(error)
     if _refused(_docker_host()):
         raise Bad(f"this user may not use {_docker_host()}: sudo usermod -aG docker $USER and log in again")
     raise Bad(f"none at {_docker_host()} ({text}): install or start it (systemctl start docker), or mend DOCKER_HOST")
+
+
+def _same_engine() -> docker.APIClient:
+    """The same, for who looks after `_engine` has told what is wrong."""
+    try:
+        return _asked_engine()
+    except Bad:
+        raise Bad("not looked at: no engine answers") from None
 
 
 def _refused(host: str) -> bool:

@@ -17,8 +17,11 @@ from dray.errors import BadSetting
 
 def main(argv: Sequence[str]) -> int:
     """Exit codes: 0 ended when told to, 2 a setting that cannot be used."""
-    given = vars(_parser().parse_args(argv))
-    command = given.pop("command")
+    parsed, odd = _parser().parse_known_args(argv)
+    given = vars(parsed)
+    command, refuse = given.pop("command"), given.pop("refuse")
+    if odd:
+        refuse(f"unrecognized arguments: {' '.join(odd)}")
     level, complaint = settings.log_level(os.environ)
     logs.configure(level)
     if complaint:
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         group.add_argument("--namespaces", type=_namespaces, metavar="A,B", help="DrayJobs of these namespaces only (all)")
         group.add_argument("--mirror-jobs", type=_namespace, metavar="NAMESPACE", help="show jobs that came another way as DrayJobs there")
     for any_parser in (serve, api, operator):
+        any_parser.set_defaults(refuse=any_parser.error)  # with its own usage, not that of all three
         any_parser.add_argument("--data-dir", type=Path, help="where Redis and outputs are kept (./dray-data)")
     return parser
 

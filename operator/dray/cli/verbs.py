@@ -12,7 +12,10 @@ __all__ = ["main"]
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Tell what of this machine, or of the server, keeps Dray from working, and how to mend it."""
+    """Tell what keeps Dray from working.
+
+    One line for each thing of this machine, or of the server, and how to mend it.
+    """
     from dray.cli import checks  # noqa: PLC0415 (it loads what serves)
 
     raise typer.Exit(checks.main(context.obj))

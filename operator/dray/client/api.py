@@ -146,7 +146,7 @@ class Api:
                     raise _refusal(answer, self._server)
                 yield answer
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise Unreachable(f"{self._server} does not answer: {_cause(error)}") from None
+            raise Unreachable(f"{self._server} does not answer: {cause(error)}") from None
         except requests.RequestException as error:
             raise Failed(f"{self._server}: {error}") from None
 
@@ -193,7 +193,7 @@ def _refusal(answer: requests.Response, server: str) -> Refused:
     return Refused(answer.status_code, text, errors)
 
 
-def _cause(error: BaseException) -> str:
+def cause(error: BaseException) -> str:
     """The innermost reason, without the library's wrappings."""
     while error.__context__ is not None or error.__cause__ is not None:
         error = error.__cause__ or error.__context__ or error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ import typer
 
 from dray.client import config, jobfile, local, reproduce, show, stdin, watch
 from dray.client.api import Api, Json
-from dray.client.errors import Failed
+from dray.client.dropped import dropped
+from dray.client.errors import Failed, Unreachable
 from dray.client.follow import follow
 from dray.client.show import Form
 from dray.client.text import shown
@@ -31,7 +33,7 @@ app = typer.Typer(
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="of the job")]
 Output = Annotated[Form, typer.Option("--output", "-o", help="what is printed on stdout")]
-File = Annotated[str | None, typer.Argument(metavar="[FILE]", help="the job in JSON or YAML; - is stdin", show_default=False)]
+File = Annotated[str | None, typer.Argument(metavar="FILE", help="the job in JSON or YAML; - is stdin", show_default=False)]
 Steps = Annotated[
     list[str] | None, typer.Option("--step", metavar='"IMAGE [COMMAND…]"', help="a step, split into words as a shell does; again for the next one")
 ]
@@ -55,7 +57,13 @@ def show_log(api: Api, job_id: str, wait: bool) -> None:
 
 
 def tell_failure(error: Failed, program: str = "dray") -> None:
-    tell("\n  ".join([f"{program}: {error}", *error.lines]))
+    advice = [f"is dray serve running there? {program} doctor tells more"] if isinstance(error, Unreachable) else []
+    tell("\n  ".join([f"{program}: {error}", *error.lines, *advice]))
+
+
+def tell_of_more(limit: int) -> None:
+    """That a list is not the whole."""
+    tell(f"only the newest {limit} are shown: --limit shows more")
 
 
 def _version(wanted: bool) -> None:
@@ -95,9 +103,9 @@ def run(
     output: Annotated[Form | None, typer.Option("--output", "-o", help="the job's record instead of its output")] = None,
     alone: Annotated[bool, typer.Option("--local", help="on a Dray of its own that ends with the job: no server is needed, but an engine")] = False,
 ) -> None:
-    """Run a job and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it.
+    """Run a job and wait for its end.
 
-    What is piped in is the input of its first step.
+    The exit code is that of the step that failed. Ctrl-C cancels the job. What is piped in is the input of its first step.
     """
     try:
         job = jobfile.read(file, step or [])
@@ -112,8 +120,10 @@ def _run(connection: config.Connection, job: bytes, form: Form | None, fed: bool
     """`fed`: stdin is not the job itself."""
     api, news = Api(connection), SimpleQueue[watch.News]()
     with ExitStack() as stack:
-        job_id = _posted(api, job, fed and stdin.piped(), lambda: stack.enter_context(watch.interrupts(news)))["id"]
+        made = _posted(api, job, fed and stdin.piped(), lambda: stack.enter_context(watch.interrupts(news)))
+        job_id = made["id"]
         tell(f"job {job_id}")
+        _tell_dropped(job, made)
         record = watch.Watch(api, news, job_id).until_end(Api(connection))
     if record["status"] == "error":
         tell(f"dray: {record.get('message') or 'the job failed'}")
@@ -142,12 +152,19 @@ def _posted(api: Api, job: bytes, piped: bool, hear: Callable[[], object]) -> Js
     return api.filter(job, begun, rest())
 
 
+def _tell_dropped(job: bytes, made: Json) -> None:
+    """Of fields that the server left out of the job as it was made."""
+    for field in dropped(json.loads(job), made):
+        tell(f"dray: {field}: there is no such field, it does nothing")
+
+
 @app.command()
 def submit(context: typer.Context, file: File = None, step: Steps = None, output: Output = Form.NAME) -> None:
     """Post a job and print its id, without waiting for it."""
-    api = _api(context)
-    job_id = api.create(jobfile.read(file, step or []))["id"]
-    show.job({"id": job_id} if output is Form.NAME else api.get(job_id), output)
+    api, job = _api(context), jobfile.read(file, step or [])
+    made = api.create(job)
+    _tell_dropped(job, made)
+    show.job(made if output is Form.NAME else api.get(made["id"]), output)
 
 
 @app.command("ls")
@@ -164,7 +181,7 @@ def list_jobs(
     found, more = _api(context).page(filters, limit)
     show.jobs(found, output)
     if more:
-        tell(f"there are more than these {limit}: --limit")
+        tell_of_more(limit)
 
 
 @app.command()
@@ -192,7 +209,7 @@ def output(
 
 
 @app.command("reproduce")
-def reproduce_step(context: typer.Context, job_id: Id, step: Annotated[int, typer.Argument(min=1, help="which step of it")]) -> None:
+def reproduce_step(context: typer.Context, job_id: Id, step: Annotated[int, typer.Argument(min=1, metavar="STEP", help="which step of it")]) -> None:
     """Print the commands that repeat one step by hand, for a shell."""
     connection = context.obj()
     elsewhere = connection.server != config.find(os.environ).server
@@ -216,8 +233,11 @@ def rerun(
 
 
 @app.command("rm")
-def remove(context: typer.Context, job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="of the jobs")]) -> None:
-    """Delete jobs' records, logs and outputs. One that runs is not stopped."""
+def remove(context: typer.Context, job_ids: Annotated[list[str], typer.Argument(metavar="ID", help="of the jobs")]) -> None:
+    """Delete jobs' records, logs and outputs.
+
+    One that runs is not stopped.
+    """
     api = _api(context)
     for job_id in job_ids:
         api.remove(job_id)

@@ -54,8 +54,10 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise BadSetting(f"{path}: {error}") from None
     for key, value in found.items():
-        if key not in _KEYS or not isinstance(value, str) or not value:
-            raise BadSetting(f"{path}: {key} is not one of {', '.join(sorted(_KEYS))} with a text")
+        if key not in _KEYS:
+            raise BadSetting(f"{path}: {key} is none of what it can set: {', '.join(sorted(_KEYS))}")
+        if not isinstance(value, str) or not value:
+            raise BadSetting(f'{path}: {key} must be a text: {key} = "…"')
     return found
 
 

@@ -26,6 +26,15 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="aliases are not taken", problem_mark=self.get_mark())
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Without a key given twice: the first one would do nothing."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
 
 for _tag, _form, _first in (
     ("null", r"null|~|", "n~"),
@@ -49,6 +58,8 @@ def read(file: str | None, steps: Sequence[str]) -> bytes:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise Failed(f"{file}: {error.strerror or error}") from None
+    if not content.strip():
+        raise Failed(f"{_named(file)} is empty")
     return content if _is_json(file, content) else _from_yaml(file, content)
 
 
@@ -76,8 +87,12 @@ def _is_json(file: str, content: bytes) -> bool:
     return file.endswith(".json") or content.lstrip()[:1] == b"{"
 
 
+def _named(file: str) -> str:
+    return "stdin" if file == "-" else file
+
+
 def _from_yaml(file: str, content: bytes) -> bytes:
-    name = "stdin" if file == "-" else file
+    name = _named(file)
     try:
         return json.dumps(yaml.load(content, _Loader), allow_nan=False).encode()  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:

@@ -55,7 +55,7 @@ def job(record: Json, form: Form) -> None:
         plain(record, form)
         return
     label = {"finishedIn": "took", "createdAt": "created", "rerunOf": "rerun of"}
-    for key in ("id", "name", "status", "message", "reason", "createdAt", "finishedIn", "rerunOf", "labels"):
+    for key in ("id", "name", "status", "message", "reason", "fault", "createdAt", "finishedIn", "rerunOf", "labels"):
         value = record.get(key)
         if value not in (None, "", {}):
             line(f"{label.get(key, key)}: {_field(key, value)}")
@@ -112,7 +112,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, no_wrap=True, min_width=widest)
     for row in rows:
         table.add_row(*(Text(safe(cell, keep=""), style=_COLOURS.get(cell, "")) for cell in row))
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    for row in drawn.get().splitlines():
+        print(row.rstrip())
 
 
 def _step(number: int, step: Json) -> tuple[str, ...]:

@@ -81,9 +81,13 @@ class Wire:
         return answer
 
     async def _connect(self) -> Connection:
-        if self._host.scheme == "unix":
-            return Connection(*await asyncio.open_unix_connection(self._host.path, limit=_ROOM))
-        return Connection(*await asyncio.open_connection(self._host.hostname, self._host.port or 2375, ssl=self._tls, limit=_ROOM))
+        try:
+            if self._host.scheme == "unix":
+                return Connection(*await asyncio.open_unix_connection(self._host.path, limit=_ROOM))
+            return Connection(*await asyncio.open_connection(self._host.hostname, self._host.port or 2375, ssl=self._tls, limit=_ROOM))
+        except OSError as error:
+            error.filename = self._host.geturl()  # its text says then what does not answer
+            raise
 
 
 async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

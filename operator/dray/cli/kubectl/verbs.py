@@ -15,7 +15,7 @@ from dray.cli.kubectl.objects import DrayJobs
 from dray.client import app as client
 from dray.client import config, jobfile, show, watch
 from dray.client.api import Api, Json
-from dray.client.app import File, Output, Steps, show_log, tell
+from dray.client.app import File, Output, Steps, show_log, tell, tell_of_more
 from dray.client.errors import Failed
 from dray.client.show import Form
 
@@ -47,7 +47,10 @@ def run(
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Make a DrayJob and wait for its end; the exit code is that of the step that failed. Ctrl-C cancels it."""
+    """Make a DrayJob and wait for its end.
+
+    The exit code is that of the step that failed. Ctrl-C cancels it.
+    """
     try:
         jobs, connection = DrayJobs(context, namespace), _connection()
         raise typer.Exit(_run(jobs, connection, _body(jobs, file, step, namespace), output))
@@ -104,7 +107,7 @@ def list_jobs(  # noqa: PLR0913, PLR0917 (one for each option that can be typed)
         case _:
             show.plain({"apiVersion": "v1", "kind": "List", "items": found[:limit]}, output)
     if len(found) > limit:
-        tell(f"there are more than these {limit}: --limit")
+        tell_of_more(limit)
 
 
 @app.command()
@@ -144,7 +147,10 @@ def cancel(
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Stop a DrayJob's job. The object stays."""
+    """Stop a DrayJob's job.
+
+    The object stays.
+    """
     api, job_id = _job(name, namespace, context)
     record = api.cancel(job_id, always)
     tell(f"DrayJob {_bare(name)} {'is being stopped' if record['status'] == 'running' else 'has ended'}")
@@ -158,8 +164,11 @@ def rerun(name: Name, output: Output = Form.NAME, namespace: Namespace = None, c
 
 
 @app.command("rm")
-def remove(names: Annotated[list[str], typer.Argument(metavar="NAME…", help="of the DrayJobs")], namespace: Namespace = None, context: Context = None) -> None:
-    """Delete DrayJobs, with their jobs' logs and outputs. What runs is stopped."""
+def remove(names: Annotated[list[str], typer.Argument(metavar="NAME", help="of the DrayJobs")], namespace: Namespace = None, context: Context = None) -> None:
+    """Delete DrayJobs, with their jobs' logs and outputs.
+
+    What runs is stopped.
+    """
     jobs = DrayJobs(context, namespace)
     for name in names:
         jobs.delete(_bare(name))
