@@ -445,7 +445,7 @@ def test_a_sandbox_reaps_what_comes_to_it(runner: Runner) -> None:
         def children() -> list[str]:
             return [state for parent, state in processes().values() if parent == inner]
 
-        subprocess.run(["nsenter", "-t", str(inner), "-p", "sh", "-c", "for i in 1 2 3; do (sleep 0.3 &) ; done"], check=True)
+        subprocess.run(["nsenter", "-t", str(inner), "-p", "sh", "-c", "for i in 1 2 3; do (sleep 2 &) ; done"], check=True)
         until(lambda: children() == ["S"] * 3, 5, "orphans come")
         until(lambda: children() == [], 5, "orphans gone")
         os.kill(inner, signal.SIGTERM)
