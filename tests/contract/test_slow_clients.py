@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -12,15 +12,6 @@ import pytest
 from kit.api import Api
 
 _FILES = 200
-
-
-@pytest.fixture
-def few_files() -> Iterator[None]:
-    """What is started may open few files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def connected(api: Api, said: bytes = b"") -> socket.socket:
@@ -43,8 +34,9 @@ def test_a_body_may_take_longer_than_a_head(api: Api) -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 422")
 
 
-def test_connections_leave_files_for_what_the_server_has_to_do(few_files: None, make_api: Callable[..., Api]) -> None:
+def test_connections_leave_files_for_what_the_server_has_to_do(make_api: Callable[..., Api]) -> None:
     api = make_api()
+    resource.prlimit(api.process.pid, resource.RLIMIT_NOFILE, (_FILES, _FILES))
     with ExitStack() as open_ones:
         clients = [open_ones.enter_context(connected(api)) for _ in range(_FILES * 3 // 4)]
         with connected(api) as one_more:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -49,8 +50,11 @@ class Bucket:
 
     def objects(self) -> dict[str, bytes]:
         """By their keys. What was uploaded in part is none."""
-        files = {str(file.relative_to(self.folder)): file for file in self.folder.rglob("*") if file.is_file()}
-        return {key: file.read_bytes() for key, file in files.items() if not key.startswith(".")}
+        found = {}
+        for file in self.folder.rglob("*"):
+            with suppress(FileNotFoundError, IsADirectoryError):  # it may go meanwhile
+                found[str(file.relative_to(self.folder))] = file.read_bytes()
+        return {key: content for key, content in found.items() if not key.startswith(".")}
 
     def kill(self) -> None:
         self.process.kill()
