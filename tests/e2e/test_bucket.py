@@ -25,10 +25,11 @@ def a_job(image: Images, script: str = f"head -c {SIZE} /dev/zero") -> dict[str,
 
 
 def on(serve: Serve, bucket: Bucket, **env: str) -> Served:
+    """A test asks for its bucket before `serve`, so that it outlives what uses it."""
     return serve(**{**bucket.environment, "DRAY_OUTPUTS": bucket.url, **env})
 
 
-def test_large_outputs_lie_in_the_bucket_until_their_job_is_deleted(serve: Serve, bucket: Bucket, image: Images) -> None:
+def test_large_outputs_lie_in_the_bucket_until_their_job_is_deleted(bucket: Bucket, serve: Serve, image: Images) -> None:
     dray = on(serve, bucket)
     job_id = str(dray.run(a_job(image))["id"])
     assert {key: len(content) for key, content in bucket.objects().items()} == {f"dray/{job_id}/1": SIZE}
@@ -39,7 +40,7 @@ def test_large_outputs_lie_in_the_bucket_until_their_job_is_deleted(serve: Serve
     assert [word for word in (KEY, SECRET, "Signature") if word in dray.process.output] == []
 
 
-def test_they_go_with_jobs_that_are_kept_for_a_time(serve: Serve, bucket: Bucket, image: Images) -> None:
+def test_they_go_with_jobs_that_are_kept_for_a_time(bucket: Bucket, serve: Serve, image: Images) -> None:
     dray = on(serve, bucket, DRAY_KEEP_TIME="1", DRAY_KEEP_OUTPUTS="1GiB")
     job_id = dray.post(a_job(image))
     until(lambda: dray.http.get(f"/jobs/{job_id}").status_code == 404, 60, "the job goes")
@@ -60,7 +61,7 @@ def test_api_and_operator_meet_in_a_bucket(
     until(lambda: bucket.objects() == {}, 30, "nothing of it is left")
 
 
-def test_nothing_is_lost_while_the_bucket_is_away(serve: Serve, bucket: Bucket, image: Images) -> None:
+def test_nothing_is_lost_while_the_bucket_is_away(bucket: Bucket, serve: Serve, image: Images) -> None:
     dray = on(serve, bucket)
     earlier = str(dray.run(a_job(image))["id"])
     later = dray.post(a_job(image, f"sleep 2; head -c {SIZE} /dev/zero"))
@@ -74,7 +75,7 @@ def test_nothing_is_lost_while_the_bucket_is_away(serve: Serve, bucket: Bucket, 
     assert [dray.output(job_id) for job_id in (earlier, later)] == [bytes(SIZE)] * 2
 
 
-def test_a_job_deleted_while_the_bucket_is_away_goes_when_it_is_back(serve: Serve, bucket: Bucket, image: Images) -> None:
+def test_a_job_deleted_while_the_bucket_is_away_goes_when_it_is_back(bucket: Bucket, serve: Serve, image: Images) -> None:
     dray = on(serve, bucket)
     job_id = str(dray.run(a_job(image))["id"])
     bucket.kill()
@@ -93,7 +94,7 @@ def test_a_job_deleted_while_the_bucket_is_away_goes_when_it_is_back(serve: Serv
     ],
     ids=["bucket", "secret", "none"],
 )
-def test_a_store_that_is_not_what_it_should_be_is_named_and_costs_no_job(serve: Serve, bucket: Bucket, image: Images, wrong: dict[str, str], told: str) -> None:
+def test_a_store_that_is_not_what_it_should_be_is_named_and_costs_no_job(bucket: Bucket, serve: Serve, image: Images, wrong: dict[str, str], told: str) -> None:
     dray = on(serve, bucket, **wrong)
     refused = dray.http.post("/filter", content=bytes(SIZE), headers={"Dray-Job": json.dumps({"steps": [{"source": image("cat")}]})})
     assert refused.status_code == 503

@@ -226,8 +226,8 @@ def test_ctrl_c_while_the_input_comes_makes_no_job(dray: Served, user: User, ima
     process.stdin.flush()
     until(lambda: any((dray.data_dir / "outputs").rglob("*.partial")), 20, "it is being sent")
     process.send_signal(signal.SIGINT)
-    process.stdin.close()
     assert process.wait(30) == 130
+    process.stdin.close()
     until(lambda: not any((dray.data_dir / "outputs").rglob("*")), 20, "nothing of it is kept")
     assert dray.http.get("/jobs").json() == []
 

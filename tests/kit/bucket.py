@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from contextlib import suppress
@@ -51,9 +52,10 @@ class Bucket:
     def objects(self) -> dict[str, bytes]:
         """By their keys. What was uploaded in part is none."""
         found = {}
-        for file in self.folder.rglob("*"):
-            with suppress(FileNotFoundError, IsADirectoryError):  # it may go meanwhile
-                found[str(file.relative_to(self.folder))] = file.read_bytes()
+        for folder, _, names in os.walk(self.folder):
+            for file in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):  # it may go meanwhile, as folders may
+                    found[str(file.relative_to(self.folder))] = file.read_bytes()
         return {key: content for key, content in found.items() if not key.startswith(".")}
 
     def kill(self) -> None:
