@@ -15,7 +15,7 @@ import pytest
 import images
 from kit.docs import ROOT, blocks
 from kit.dray import DRAY, environment
-from kit.kubernetes import Namespace, kubectl
+from kit.kubernetes import Namespace, kubeconfig
 from kit.process import until
 from kit.serving import Served
 
@@ -45,7 +45,7 @@ class Reader:
 
 def _at(namespace: str) -> dict[str, Any]:
     """The tests' own kubeconfig, with this namespace as the current one."""
-    found: dict[str, Any] = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    found = kubeconfig()
     found["contexts"][0]["context"]["namespace"] = namespace
     return found
 
@@ -53,13 +53,6 @@ def _at(namespace: str) -> dict[str, Any]:
 def the_block(part: str) -> str:
     [found] = [block for block in blocks(FILE, "") if part in block]
     return found
-
-
-@pytest.fixture(scope="module")
-def team(cluster: None) -> Iterator[Namespace]:
-    made = Namespace()
-    yield made
-    made.remove()
 
 
 @pytest.fixture

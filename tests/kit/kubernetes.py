@@ -34,6 +34,12 @@ def kubectl(*args: str, sent: str | None = None, env: Mapping[str, str] | None =
     return done.stdout
 
 
+def kubeconfig() -> dict[str, Any]:
+    """The tests' own, with all that it refers to in it."""
+    found: dict[str, Any] = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    return found
+
+
 class Refused(Exception):
     """kubectl ended with another exit code than 0."""
 
@@ -68,7 +74,7 @@ class Namespace:
         self._bindings: list[str] = []
         kubectl("create", "namespace", self.name)
         kubectl("apply", "-f", "-", sent=self._permissions())
-        self.server = str(self._admin()["clusters"][0]["cluster"]["server"])
+        self.server = str(kubeconfig()["clusters"][0]["cluster"]["server"])
         self.kubeconfig = self._kubeconfig(self.server)
 
     # --- its DrayJobs
@@ -142,12 +148,8 @@ class Namespace:
         ]
         return str(yaml.safe_dump_all(documents + bindings))
 
-    def _admin(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
-        return found
-
     def _kubeconfig(self, server: str) -> Path:
-        cluster = self._admin()["clusters"][0]["cluster"] | {"server": server}
+        cluster = kubeconfig()["clusters"][0]["cluster"] | {"server": server}
         token = self.kubectl("create", "token", "dray", "--duration=2h").strip()
         whole = {
             "apiVersion": "v1",
